@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The talk with eft-rs: one JSON object per line, over /run/eft/NAME/rs.
+ */
+#include "cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { ANSWER_SECONDS = 10 };
+
+int client_connect(const char *name)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    struct timeval limit = {.tv_sec = ANSWER_SECONDS};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    snprintf(a.sun_path, sizeof a.sun_path, "/run/eft/%.64s/rs", name);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0) {
+        int rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+/* One line, however long. NULL at the end of the other side, or when it takes too long. */
+static char *read_line(int fd)
+{
+    size_t size = 65536, len = 0;
+    char *line = malloc(size);
+
+    while (line != NULL) {
+        if (len == size - 1) {
+            char *more = realloc(line, size *= 2);
+            if (more == NULL)
+                break;
+            line = more;
+        }
+        ssize_t n = recv(fd, line + len, size - 1 - len, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        char *end = memchr(line + len, '\n', (size_t)n);
+        len += (size_t)n;
+        if (end != NULL) {
+            *end = '\0';
+            return line;
+        }
+    }
+    free(line);
+    return NULL;
+}
+
+struct json_object *client_ask(int fd, const char *name, struct json_object *request)
+{
+    const char *text = json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN);
+    struct json_object *answer = NULL, *ok = NULL;
+
+    int rc = dprintf(fd, "%s\n", text);
+    json_object_put(request);
+    char *line = rc > 0 ? read_line(fd) : NULL;
+    if (line != NULL) {
+        answer = json_tokener_parse(line);
+        free(line);
+    }
+    if (answer == NULL) {
+        complain("stack %s: eft-rs does not answer", name);
+        return NULL;
+    }
+    if (!json_object_object_get_ex(answer, "ok", &ok) || !json_object_get_boolean(ok)) {
+        complain("stack %s: %s", name, json_text(answer, "error"));
+        json_object_put(answer);
+        return NULL;
+    }
+    return answer;
+}
+
+struct json_object *client_once(const char *name, const char *op)
+{
+    int fd = client_connect(name);
+
+    if (fd < 0) {
+        if (fd == -EACCES || fd == -EPERM)
+            complain("stack %s: %s; run this as root", name, strerror(-fd));
+        else
+            complain("stack %s is not up (/run/eft/%s/rs: %s)", name, name, strerror(-fd));
+        return NULL;
+    }
+    struct json_object *request = json_object_new_object();
+    json_object_object_add(request, "op", json_object_new_string(op));
+    struct json_object *answer = client_ask(fd, name, request);
+    close(fd);
+    return answer;
+}
+
+struct json_object *json_member(struct json_object *o, const char *key)
+{
+    struct json_object *value = NULL;
+
+    json_object_object_get_ex(o, key, &value);
+    return value;
+}
+
+uint64_t json_number(struct json_object *o, const char *key)
+{
+    struct json_object *value = json_member(o, key);
+
+    return value != NULL ? json_object_get_uint64(value) : 0;
+}
+
+const char *json_text(struct json_object *o, const char *key)
+{
+    struct json_object *value = json_member(o, key);
+
+    return value != NULL ? json_object_get_string(value) : "";
+}

@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Application processes. rs makes an application's memory and bells, tells the servers, waits until
+ * every running server that maps them has said so, and only then hands them to the application: so
+ * nobody uses a region that a reader does not have.
+ *
+ *   FREE -> JOINING   RS_APP_NEW from syscall: made and announced
+ *   JOINING -> LIVE   all acknowledged: RS_APP to tcp and udp, the reply to the caller
+ *   LIVE -> GONE      the process is dead (pidfd), or became another program: RS_APP_GONE
+ *   GONE -> FREE      tcp and udp have let go: RS_UNMAP, everything closed
+ *
+ * A dead server counts as not having acknowledged: its successor is told everything before
+ * RS_START, and its RS_READY acknowledges it. What a client claims about itself counts for nothing:
+ * the kernel says who is at the other end of its control socket.
+ *
+ * An application number is used again only with a new generation. Not promised: that a reply
+ * reaches a caller that does not read its socket; it may ask again with the same id.
+ */
+#include "log.h"
+#include "mapped.h"
+#include "rs.h"
+
+#include "libchan/edge/app.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+/* How often all who closed their control socket are looked at; and within that, how much at once:
+ * about a millisecond in fifty. */
+#define LEAVERS_EVERY_NS 1000000000ull
+#define LEAVERS_STEP_NS  50000000ull
+enum {
+    LEAVER_READS = 32,
+    APPS_PER_USER = APPS_MAX / 2, /* root excepted */
+};
+
+static const enum server_kind data_kind[2] = {SERVER_TCP, SERVER_UDP};
+
+#define APP_OF(w, member)                                                                          \
+    ((struct application *)(void *)((char *)(w)-offsetof(struct application, member)))
+
+static void app_gone(struct rs *rs, struct application *a);
+
+/* ---- telling servers ---- */
+
+static void to_server(struct rs *rs, server_id id, struct rs_message m, int fd)
+{
+    struct process *p = server_process(rs, id);
+
+    if (p == NULL)
+        return;
+    m.to = id;
+    channel_post(rs, p, m, &fd, fd >= 0 ? 1 : 0);
+}
+
+static struct rs_message about(const struct application *a, enum rs_op op)
+{
+    return (struct rs_message){.op = op,
+                               .arg = a->number,
+                               .generation = a->generation,
+                               .uid = a->uid,
+                               .pid = (uint32_t)a->pid};
+}
+
+static void send_client(struct rs *rs, const struct application *a, server_id id)
+{
+    struct rs_message m = about(a, RS_CLIENT);
+
+    m.request_id = a->request_id;
+    if (a->control.fd >= 0)
+        to_server(rs, id, m, a->control.fd);
+}
+
+static void send_waiter(struct rs *rs, const struct application *a, server_id id, unsigned n)
+{
+    struct rs_message m = about(a, RS_WAITER);
+
+    m.id = (uint16_t)n;
+    m.kind = BELL_DGRAM;
+    m.map_generation = ++rs->seq;
+    to_server(rs, id, m, a->waiter[n].server);
+}
+
+/* The application itself: to those who keep a struct app of it. */
+static void send_app(struct rs *rs, const struct application *a, server_id id)
+{
+    const enum server_kind kind = SERVER_ID_KIND(id);
+    struct rs_message m = about(a, RS_APP);
+
+    if (kind != SERVER_TCP && kind != SERVER_UDP && kind != SERVER_SYSCALL)
+        return;
+    m.kind = BELL_DGRAM;
+    m.map_generation = ++rs->seq;
+    to_server(rs, id, m, kind == SERVER_SYSCALL ? -1 : a->bell_server[kind == SERVER_UDP]);
+    if (kind == SERVER_SYSCALL)
+        return;
+    for (unsigned n = 0; n < WAITERS_MAX; n++)
+        if (a->waiter[n].server >= 0)
+            send_waiter(rs, a, id, n);
+}
+
+static void announce(struct rs *rs, const struct application *a, server_id id)
+{
+    for (unsigned k = 0; k < 4; k++)
+        server_announce(rs, id, REGION_OF_APP(a->number, k));
+}
+
+void app_tell(struct rs *rs, server_id id)
+{
+    for (unsigned i = 0; i < APPS_MAX; i++) {
+        const struct application *a = rs->app[i];
+        if (a == NULL || a->state == APP_FREE)
+            continue;
+        announce(rs, a, id);
+        if (a->state == APP_JOINING)
+            continue;
+        send_app(rs, a, id);
+        if (SERVER_ID_KIND(id) == SERVER_SYSCALL)
+            send_client(rs, a, id);
+        else if (a->state == APP_GONE &&
+                 (SERVER_ID_KIND(id) == SERVER_TCP || SERVER_ID_KIND(id) == SERVER_UDP))
+            to_server(rs, id, about(a, RS_APP_GONE), -1);
+    }
+}
+
+/* ---- replies to the caller ---- */
+
+static void reply(const struct application *a, int control, enum control_op op, uint64_t id,
+                  int result, const int *fds, unsigned nfds)
+{
+    struct control_reply r = {.version = CONTROL_VERSION,
+                              .op = op,
+                              .id = id,
+                              .result = result,
+                              .app = a->number,
+                              .app_generation = a->generation};
+    struct iovec iov = {.iov_base = &r, .iov_len = sizeof r};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(CONTROL_FDS * sizeof(int))];
+    } buffer = {.space = {0}};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+    if (nfds > 0) {
+        msg.msg_control = buffer.space;
+        msg.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
+    }
+    /* One that asks and does not read is not worth a word, or it could fill the log. */
+    if (sendmsg(control, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EPIPE &&
+        errno != ECONNRESET && errno != EAGAIN)
+        log_say(LOG_WARNING, "", "cannot answer application %u (process %d): %s", a->number, a->pid,
+                strerror(errno));
+}
+
+static void reply_attach(struct rs *rs, const struct application *a)
+{
+    const int fds[CONTROL_FDS] = {
+        a->region[APP_UP].rw,
+        a->region[APP_DOWN_TCP].ro,
+        a->region[APP_DOWN_UDP].ro,
+        a->region[APP_DOWN_CTL].ro,
+        rs->server[SERVER_ID(SERVER_TCP, 0)].public_page.ro,
+        rs->server[SERVER_ID(SERVER_UDP, 0)].public_page.ro,
+        a->bell_app[0],
+        a->bell_app[1],
+        a->waiter[0].app,
+    };
+
+    reply(a, a->control.fd, CONTROL_ATTACH, a->request_id, 0, fds, CONTROL_FDS);
+}
+
+static void reply_waiter(const struct application *a, unsigned n)
+{
+    reply(a, a->control.fd, CONTROL_WAITER, a->waiter[n].request_id, 0, &a->waiter[n].app, 1);
+}
+
+/* ---- acknowledgements ---- */
+
+static void need_all(struct rs *rs, uint64_t *need, const uint64_t *before)
+{
+    for (unsigned i = 0; i < rs->processes; i++)
+        need[i] = rs->process[i].sent != before[i] ? rs->process[i].sent : 0;
+}
+
+static void sent_now(const struct rs *rs, uint64_t *sent)
+{
+    for (unsigned i = 0; i < rs->processes; i++)
+        sent[i] = rs->process[i].sent;
+}
+
+/* A process that is dead or starting has not acknowledged, whatever its predecessor had. */
+static bool all_have(const struct rs *rs, const uint64_t *need)
+{
+    for (unsigned i = 0; i < rs->processes; i++)
+        if (need[i] != 0 &&
+            (rs->process[i].state != PROCESS_RUNNING || rs->process[i].acked < need[i]))
+            return false;
+    return true;
+}
+
+static void progress(struct rs *rs, struct application *a)
+{
+    if (a->state == APP_JOINING && all_have(rs, a->need)) {
+        a->state = APP_LIVE;
+        for (unsigned id = 0; id < RS_SERVERS; id++)
+            if (rs->server[id].used)
+                send_app(rs, a, (server_id)id);
+        send_client(rs, a, SERVER_ID(SERVER_SYSCALL, 0));
+        reply_attach(rs, a);
+    }
+    if (a->state != APP_LIVE)
+        return;
+    for (unsigned n = 0; n < WAITERS_MAX; n++) {
+        if (!a->waiter[n].waiting || !all_have(rs, a->waiter[n].need))
+            continue;
+        a->waiter[n].waiting = false;
+        reply_waiter(a, n);
+    }
+}
+
+void app_progress(struct rs *rs)
+{
+    for (unsigned i = 0; i < APPS_MAX; i++)
+        if (rs->app[i] != NULL)
+            progress(rs, rs->app[i]);
+}
+
+/* ---- making one ---- */
+
+static int bell_pair(int *server, int *app)
+{
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    *server = pair[0];
+    *app = pair[1];
+    return 0;
+}
+
+static void fill_ctl(const struct stack_config *cfg, const struct application *a,
+                     struct ctl_region *c)
+{
+    struct app_layout l;
+
+    app_layout(&l, cfg);
+    c->version = APP_VERSION;
+    c->app = a->number;
+    c->app_generation = a->generation;
+    c->n_tcp = l.n_tcp;
+    c->n_udp = l.n_udp;
+    c->uid = a->uid;
+    c->pid = (uint32_t)a->pid;
+    c->default_sndbuf = cfg->tcp_sndbuf;
+    c->default_rcvbuf = cfg->tcp_rcvbuf;
+    c->udp_sndbuf = cfg->udp_sndbuf;
+    c->udp_rcvbuf = cfg->udp_rcvbuf;
+    c->port_first = cfg->port_first;
+    c->port_last = cfg->port_last;
+    c->up_tcp_slots = l.up_tcp_slots;
+    c->up_udp_slots = l.up_udp_slots;
+    c->down_tcp_slots = l.down_tcp_slots;
+    c->down_udp_slots = l.down_udp_slots;
+    for (unsigned i = 0; i < cfg->interfaces; i++)
+        c->address[c->addresses++] = cfg->interface[i].addr;
+}
+
+static int make_regions(struct rs *rs, struct application *a)
+{
+    static const char *const names[4] = {"up", "down-tcp", "down-udp", "down-ctl"};
+    const struct stack_config *cfg = rs->cfg;
+    const uint64_t size[4] = {cfg->app_up_size, cfg->app_down_tcp_size, cfg->app_down_udp_size,
+                              (sizeof(struct ctl_region) + 4095) & ~4095ull};
+    const server_id owner[4] = {SERVER_RS, SERVER_ID(SERVER_TCP, 0), SERVER_ID(SERVER_UDP, 0),
+                                SERVER_ID(SERVER_SYSCALL, 0)};
+    char name[80];
+
+    for (unsigned k = 0; k < 4; k++) {
+        struct keep *r = &a->region[k];
+        snprintf(name, sizeof name, "eft:%s:app%u-%s", cfg->name, a->number, names[k]);
+        int rc = keep_create(r, name, size[k]);
+        if (rc < 0)
+            return rc;
+        r->generation = a->generation;
+        const size_t first = k == APP_DOWN_CTL ? size[k] : 4096;
+        void *base = mmap(NULL, first, PROT_READ | PROT_WRITE, MAP_SHARED, r->rw, 0);
+        if (base == MAP_FAILED)
+            return -errno;
+        region_format(base, REGION_OF_APP(a->number, k), owner[k], size[k], a->generation, 0);
+        if (k == APP_DOWN_CTL)
+            fill_ctl(cfg, a, base);
+        munmap(base, first);
+    }
+    return 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void release(struct rs *rs, struct application *a)
+{
+    for (unsigned k = 0; k < 4; k++)
+        keep_close(&a->region[k]);
+    for (unsigned i = 0; i < 2; i++) {
+        close_fd(&a->bell_server[i]);
+        close_fd(&a->bell_app[i]);
+    }
+    for (unsigned n = 0; n < WAITERS_MAX; n++) {
+        close_fd(&a->waiter[n].server);
+        close_fd(&a->waiter[n].app);
+        a->waiter[n].waiting = false;
+    }
+    rs_unwatch(rs, &a->pidfd);
+    rs_unwatch(rs, &a->control);
+    a->state = APP_FREE;
+}
+
+/* Tells everybody who mapped it to forget it. */
+static void unmap_everywhere(struct rs *rs, const struct application *a)
+{
+    for (unsigned id = 0; id < RS_SERVERS; id++)
+        for (unsigned k = 0; rs->server[id].used && k < 4; k++) {
+            const region_id region = REGION_OF_APP(a->number, k);
+            if (wiring_may_map((server_id)id, region) == 0)
+                continue;
+            struct rs_message m = about(a, RS_UNMAP);
+            m.id = region;
+            m.map_generation = ++rs->seq;
+            to_server(rs, (server_id)id, m, -1);
+        }
+}
+
+static struct application *allocate(struct rs *rs)
+{
+    for (unsigned n = 0; n < APPS_MAX; n++) {
+        const unsigned i = (rs->next_app + n) % APPS_MAX;
+        struct application *a = rs->app[i];
+        if (a != NULL && a->state != APP_FREE)
+            continue;
+        if (a == NULL && (a = rs->app[i] = calloc(1, sizeof *a)) == NULL)
+            return NULL;
+        rs->next_app = i + 1;
+        memset(a, 0, sizeof *a);
+        a->number = i;
+        a->generation = ++rs->app_generation[i];
+        for (unsigned k = 0; k < 4; k++)
+            a->region[k].rw = a->region[k].ro = -1;
+        for (unsigned w = 0; w < WAITERS_MAX; w++)
+            a->waiter[w].server = a->waiter[w].app = -1;
+        a->bell_server[0] = a->bell_server[1] = a->bell_app[0] = a->bell_app[1] = -1;
+        a->pidfd.fd = a->control.fd = -1;
+        return a;
+    }
+    return NULL;
+}
+
+static bool may_use(const struct stack_config *cfg, uint32_t uid)
+{
+    if (cfg->users == 0)
+        return true;
+    for (uint32_t i = 0; i < cfg->users; i++)
+        if (cfg->user[i] == uid)
+            return true;
+    return false;
+}
+
+static unsigned apps_of(const struct rs *rs, uint32_t uid)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < APPS_MAX; i++)
+        n += rs->app[i] != NULL && rs->app[i]->state != APP_FREE && rs->app[i]->uid == uid;
+    return n;
+}
+
+static void on_death(struct rs *rs, struct watch *w, uint32_t events)
+{
+    (void)events;
+    app_gone(rs, APP_OF(w, pidfd));
+}
+
+static void on_hangup(struct rs *rs, struct watch *w, uint32_t events)
+{
+    struct application *a = APP_OF(w, control);
+    struct mapped m;
+
+    (void)events;
+    rs_unwatch(rs, w);
+    a->hung_up = true;
+    /* One that has just become another program has few mappings: the answer comes at once. */
+    enum mapped_answer answer = mapped_begin(&m, a->pid, a->region[APP_UP].ro);
+    if (answer == MAPPED_MORE)
+        answer = mapped_step(&m, LEAVER_READS);
+    mapped_end(&m);
+    if (answer == MAPPED_NO)
+        app_gone(rs, a);
+    else if (rs->leavers_at == UINT64_MAX)
+        rs->leavers_at = rs_now() + LEAVERS_EVERY_NS;
+}
+
+/* The next one from `from` on that closed its control socket and may have gone by exec. */
+static struct application *next_leaver(const struct rs *rs, unsigned from)
+{
+    for (unsigned i = from; i < APPS_MAX; i++) {
+        struct application *a = rs->app[i];
+        if (a != NULL && a->hung_up && (a->state == APP_LIVE || a->state == APP_JOINING))
+            return a;
+    }
+    return NULL;
+}
+
+void app_leavers(struct rs *rs, uint64_t now)
+{
+    static struct mapped m = {.fd = -1};
+    static unsigned number;     /* of the one that is looked at, or to be looked at next */
+    static uint32_t generation; /* of the one that is looked at */
+    unsigned reads = LEAVER_READS;
+    struct application *a;
+
+    while ((a = next_leaver(rs, number)) != NULL && reads > 0) {
+        enum mapped_answer answer = MAPPED_MORE;
+
+        if (m.fd >= 0 && (a->number != number || a->generation != generation))
+            mapped_end(&m); /* that one has ended meanwhile */
+        number = a->number;
+        generation = a->generation;
+        if (m.fd < 0) {
+            answer = mapped_begin(&m, a->pid, a->region[APP_UP].ro);
+            reads--;
+        }
+        for (; answer == MAPPED_MORE && reads > 0; reads--)
+            answer = mapped_step(&m, 1);
+        if (answer == MAPPED_MORE)
+            break;
+        number++;
+        if (answer == MAPPED_NO)
+            app_gone(rs, a);
+    }
+    if (a != NULL) {
+        rs->leavers_at = now + LEAVERS_STEP_NS;
+        return;
+    }
+    /* All were looked at: again later, if there are any. */
+    mapped_end(&m);
+    number = 0;
+    rs->leavers_at = next_leaver(rs, 0) != NULL ? now + LEAVERS_EVERY_NS : UINT64_MAX;
+}
+
+static int make(struct rs *rs, struct application *a, const struct ucred *who, int fd)
+{
+    socklen_t len = sizeof a->pidfd.fd;
+
+    a->uid = who->uid;
+    a->pid = who->pid;
+    a->pidfd.ready = on_death;
+    a->control.ready = on_hangup;
+    /* The process that connected, without a race on its number. */
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &a->pidfd.fd, &len) < 0) {
+        a->pidfd.fd = (int)syscall(SYS_pidfd_open, who->pid, 0);
+        if (a->pidfd.fd < 0)
+            return -errno;
+    }
+    int rc = make_regions(rs, a);
+    for (unsigned i = 0; i < 2 && rc == 0; i++)
+        rc = bell_pair(&a->bell_server[i], &a->bell_app[i]);
+    if (rc == 0)
+        rc = bell_pair(&a->waiter[0].server, &a->waiter[0].app);
+    if (rc == 0) {
+        a->control.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        rc = a->control.fd < 0 ? -errno : 0;
+    }
+    return rc;
+}
+
+static int start_joining(struct rs *rs, struct application *a)
+{
+    uint64_t before[RS_PROCESSES];
+
+    /* events 0: only the hang-up; what comes in on it is for syscall */
+    if (rs_watch(rs, &a->pidfd, EPOLLIN) < 0 || rs_watch(rs, &a->control, 0) < 0)
+        return -errno;
+    a->state = APP_JOINING;
+    sent_now(rs, before);
+    for (unsigned id = 0; id < RS_SERVERS; id++)
+        if (rs->server[id].used)
+            announce(rs, a, (server_id)id);
+    need_all(rs, a->need, before);
+    return 0;
+}
+
+static void refuse(struct rs *rs, const struct rs_message *m, int result)
+{
+    to_server(rs, m->to,
+              (struct rs_message){.op = RS_REFUSED,
+                                  .id = m->id,
+                                  .arg = m->arg,
+                                  .uid = m->uid,
+                                  .pid = m->pid,
+                                  .request_id = m->request_id,
+                                  .result = result},
+              -1);
+}
+
+void app_request(struct rs *rs, const struct rs_message *m, int fd)
+{
+    struct ucred who;
+    struct stat st;
+    socklen_t len = sizeof who;
+
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode) ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0) {
+        refuse(rs, m, -EINVAL);
+        return;
+    }
+    for (unsigned i = 0; i < APPS_MAX; i++) {
+        struct application *a = rs->app[i];
+        if (a == NULL || a->cookie != st.st_ino || a->control.fd < 0 || a->state == APP_FREE ||
+            a->state == APP_GONE)
+            continue;
+        /* asked again: the same answer */
+        a->request_id = m->request_id;
+        if (a->state == APP_LIVE) {
+            send_client(rs, a, m->to);
+            reply_attach(rs, a);
+        }
+        return;
+    }
+    if (!may_use(rs->cfg, who.uid)) {
+        refuse(rs, m, -EACCES);
+        return;
+    }
+    struct application *a = NULL;
+    if (who.uid == 0 || apps_of(rs, who.uid) < APPS_PER_USER)
+        a = allocate(rs);
+    if (a == NULL) {
+        refuse(rs, m, -EUSERS);
+        return;
+    }
+    a->cookie = st.st_ino;
+    a->request_id = m->request_id;
+    int rc = make(rs, a, &who, fd);
+    if (rc == 0)
+        rc = start_joining(rs, a);
+    if (rc < 0) {
+        log_say(LOG_ERR, "", "cannot make an application for process %d: %s", who.pid,
+                strerror(-rc));
+        release(rs, a);
+        refuse(rs, m, rc);
+        return;
+    }
+    progress(rs, a);
+}
+
+void app_waiter_request(struct rs *rs, const struct rs_message *m)
+{
+    struct application *a = m->arg < APPS_MAX ? rs->app[m->arg] : NULL;
+    uint64_t before[RS_PROCESSES];
+
+    if (a == NULL || a->generation != m->generation || a->state != APP_LIVE || a->control.fd < 0)
+        return; /* it has gone meanwhile */
+    if (m->id == 0 || m->id >= WAITERS_MAX) {
+        reply(a, a->control.fd, CONTROL_WAITER, m->request_id, -EINVAL, NULL, 0);
+        return;
+    }
+    struct waiter *w = &a->waiter[m->id];
+    w->request_id = m->request_id;
+    if (w->server >= 0) {
+        if (!w->waiting)
+            reply_waiter(a, m->id);
+        return;
+    }
+    int rc = bell_pair(&w->server, &w->app);
+    if (rc < 0) {
+        reply(a, a->control.fd, CONTROL_WAITER, m->request_id, rc, NULL, 0);
+        return;
+    }
+    w->waiting = true;
+    sent_now(rs, before);
+    for (unsigned id = 0; id < RS_SERVERS; id++)
+        if (rs->server[id].used &&
+            (SERVER_ID_KIND(id) == SERVER_TCP || SERVER_ID_KIND(id) == SERVER_UDP))
+            send_waiter(rs, a, (server_id)id, m->id);
+    need_all(rs, w->need, before);
+    progress(rs, a);
+}
+
+/* ---- the end of one ---- */
+
+static void app_gone(struct rs *rs, struct application *a)
+{
+    if (a->state == APP_FREE || a->state == APP_GONE)
+        return;
+    rs_unwatch(rs, &a->pidfd);
+    rs_unwatch(rs, &a->control);
+    if (a->state == APP_JOINING) {
+        /* nobody was told more than where its memory is */
+        unmap_everywhere(rs, a);
+        release(rs, a);
+        return;
+    }
+    a->state = APP_GONE;
+    for (unsigned id = 0; id < RS_SERVERS; id++) {
+        const enum server_kind kind = SERVER_ID_KIND(id);
+        if (rs->server[id].used &&
+            (kind == SERVER_TCP || kind == SERVER_UDP || kind == SERVER_SYSCALL))
+            to_server(rs, (server_id)id, about(a, RS_APP_GONE), -1);
+    }
+}
+
+void app_done(struct rs *rs, const struct rs_message *m)
+{
+    struct application *a = m->arg < APPS_MAX ? rs->app[m->arg] : NULL;
+
+    if (a == NULL || a->state != APP_GONE || a->generation != m->generation)
+        return;
+    for (unsigned i = 0; i < 2; i++)
+        if (SERVER_ID_KIND(m->to) == data_kind[i])
+            a->done[i] = true;
+    if (!a->done[0] || !a->done[1])
+        return;
+    unmap_everywhere(rs, a);
+    release(rs, a);
+}
+
+unsigned app_count(const struct rs *rs)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < APPS_MAX; i++)
+        n += rs->app[i] != NULL && rs->app[i]->state != APP_FREE;
+    return n;
+}
+
+void app_close_all(struct rs *rs)
+{
+    for (unsigned i = 0; i < APPS_MAX; i++) {
+        if (rs->app[i] != NULL && rs->app[i]->state != APP_FREE)
+            release(rs, rs->app[i]);
+        free(rs->app[i]);
+        rs->app[i] = NULL;
+    }
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Every region of the servers: made once, kept for the life of the stack. Applications' regions
+ * are made in app.c, with the same two functions.
+ */
+#include "libchan/chan.h"
+#include "log.h"
+#include "rs.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+int keep_create(struct keep *k, const char *name, uint64_t size)
+{
+    *k = (struct keep){.rw = -1, .ro = -1, .size = size};
+    k->rw = region_create(name, size);
+    if (k->rw < 0)
+        return k->rw;
+    k->ro = region_open_readonly(k->rw);
+    if (k->ro < 0) {
+        int rc = k->ro;
+        keep_close(k);
+        return rc;
+    }
+    return 0;
+}
+
+void keep_close(struct keep *k)
+{
+    if (k->rw >= 0)
+        close(k->rw);
+    if (k->ro >= 0)
+        close(k->ro);
+    k->rw = k->ro = -1;
+}
+
+static void *map_for_writing(const struct keep *k)
+{
+    void *base = mmap(NULL, k->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, k->rw, 0);
+
+    return base == MAP_FAILED ? NULL : base;
+}
+
+/* Servers that may know the secret: it is in their copy of the configuration alone. */
+static bool knows_secret(server_id id)
+{
+    enum server_kind kind = SERVER_ID_KIND(id);
+
+    return kind == SERVER_TCP || kind == SERVER_UDP || kind == SERVER_IP;
+}
+
+static int create_config(struct rs *rs)
+{
+    struct stack_config *cfg = rs->cfg;
+    const uint64_t size = (sizeof *cfg + 4095) & ~4095ull;
+    char name[64];
+
+    if (getrandom(cfg->secret, sizeof cfg->secret, 0) != sizeof cfg->secret)
+        return -EIO;
+    region_format(cfg, REGION_CONFIG, SERVER_RS, size, 1, 0);
+    for (int secret = 0; secret < 2; secret++) {
+        struct keep *k = &rs->config[secret];
+        snprintf(name, sizeof name, "eft:%s:config%s", cfg->name, secret ? "+" : "");
+        int rc = keep_create(k, name, size);
+        if (rc < 0)
+            return rc;
+        k->generation = 1;
+        struct stack_config *copy = map_for_writing(k);
+        if (copy == NULL)
+            return -errno;
+        *copy = *cfg;
+        if (!secret)
+            explicit_bzero(copy->secret, sizeof copy->secret);
+        munmap(copy, size);
+    }
+    return 0;
+}
+
+static int create_server(struct rs *rs, server_id id)
+{
+    struct server *s = &rs->server[id];
+    const enum server_kind kind = SERVER_ID_KIND(id);
+    char name[64];
+
+    s->used = true;
+    s->public_page = (struct keep){.rw = -1, .ro = -1};
+    snprintf(name, sizeof name, "eft:%s:%s", rs->cfg->name, server_id_name(id));
+    int rc = keep_create(&s->region, name, wiring_region_size(rs->cfg, id));
+    if (rc < 0)
+        return rc;
+    void *base = map_for_writing(&s->region);
+    if (base == NULL)
+        return -errno;
+    wiring_format(base, rs->cfg, id, 1);
+    munmap(base, s->region.size);
+    s->region.generation = 1;
+    rc = region_map_fd(&s->map, s->region.ro, REGION_OF_SERVER(id), 1, false);
+    if (rc < 0)
+        return rc;
+    s->block = wiring_block(&s->map);
+    if (s->block == NULL)
+        return -EPROTO;
+    if (kind != SERVER_TCP && kind != SERVER_UDP)
+        return 0;
+    snprintf(name, sizeof name, "eft:%s:%s-public", rs->cfg->name, server_id_name(id));
+    rc = keep_create(&s->public_page, name, 4096);
+    if (rc < 0)
+        return rc;
+    base = map_for_writing(&s->public_page);
+    if (base == NULL)
+        return -errno;
+    region_format(base, REGION_PUBLIC(id), id, 4096, 1, 0);
+    munmap(base, 4096);
+    s->public_page.generation = 1;
+    return 0;
+}
+
+/* Neighbours (whose bells a server gets) and inputs (for the hang detector), from the directory
+ * that was just written. */
+static void find_neighbours(struct rs *rs, server_id id)
+{
+    struct server *s = &rs->server[id];
+
+    for (unsigned peer = 0; peer < RS_SERVERS; peer++) {
+        if (!rs->server[peer].used || peer == id)
+            continue;
+        for (unsigned e = EDGE_NONE + 1; e < EDGES; e++) {
+            const struct wiring_entry *in = wiring_find(&s->map, WIRING_IN, e, (server_id)peer);
+            const struct wiring_entry *out = wiring_find(&s->map, WIRING_OUT, e, (server_id)peer);
+            if (in != NULL || out != NULL)
+                s->neighbours[peer / 64] |= 1ull << (peer % 64);
+            const struct wiring_entry *theirs =
+                wiring_find(&rs->server[peer].map, WIRING_OUT, e, id);
+            if (in == NULL || theirs == NULL || s->inputs == sizeof s->input / sizeof s->input[0])
+                continue;
+            s->input[s->inputs++] = (struct input){
+                .in = (const struct chan_in *)(s->map.base + in->off),
+                .out = (const struct chan_out *)(rs->server[peer].map.base + theirs->off),
+            };
+        }
+    }
+}
+
+int memory_create(struct rs *rs)
+{
+    server_id ids[RS_SERVERS];
+    unsigned n = wiring_servers(rs->cfg, ids, RS_SERVERS);
+    int rc = create_config(rs);
+
+    for (unsigned i = 0; i < n && rc == 0; i++)
+        rc = create_server(rs, ids[i]);
+    if (rc < 0) {
+        log_say(LOG_ERR, "", "cannot make the shared memory: %s", strerror(-rc));
+        return rc;
+    }
+    for (unsigned i = 0; i < n; i++)
+        find_neighbours(rs, ids[i]);
+    return 0;
+}
+
+const struct keep *memory_find(const struct rs *rs, server_id reader, region_id id)
+{
+    const struct keep *k = NULL;
+
+    if (id == REGION_CONFIG)
+        k = &rs->config[knows_secret(reader)];
+    else if (id >= REGION_APP_FIRST && id < REGION_IDS && rs->app[REGION_APP(id)] != NULL)
+        k = &rs->app[REGION_APP(id)]->region[REGION_APP_KIND(id)];
+    else if (id >= 256 && id < 256 + RS_SERVERS && rs->server[id - 256].used)
+        k = &rs->server[id - 256].public_page;
+    else if (id >= 1 && id < 1 + RS_SERVERS && rs->server[id - 1].used)
+        k = &rs->server[id - 1].region;
+    return k != NULL && k->rw >= 0 ? k : NULL;
+}

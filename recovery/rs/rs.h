@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The reincarnation server: parent of all servers, keeper of every region, bell and device
+ * descriptor. One thread, one epoll loop (main.c). It never blocks on a server or an application:
+ * every channel is non-blocking and has a queue of its own (channel.c).
+ *
+ *   config.c   the text file          memory.c   regions and who may map them
+ *   spawn.c    one process            server.c   its life: start, ready, death, restart
+ *   policy.c   when to restart        hang.c     is it hung?        (both pure)
+ *   app.c      application processes  operator.c what `eft` asks for
+ *   mapped.c   who still maps what    runtime.c  /run/eft/NAME
+ *
+ * What a restart of a server keeps: all that rs holds. Nothing here is trusted to a server: its
+ * messages are checked, its region is only read, and only by relaxed loads.
+ * Not promised: that servers outlive rs. They end when their channel closes.
+ */
+#ifndef EFT_RS_RS_H
+#define EFT_RS_RS_H
+
+#include "config.h"
+#include "hang.h"
+#include "libchan/edge/control.h"
+#include "libchan/edge/rs.h"
+#include "libchan/wake.h"
+#include "libchan/wiring.h"
+#include "policy.h"
+
+#include <sys/types.h>
+
+enum {
+    RS_SERVERS = SERVER_KINDS * SERVER_INSTANCES, /* server_id is below this */
+    RS_PROCESSES = 32,
+    RS_DEVICE_FDS = RS_FDS,
+};
+
+/* Exit statuses, documented in eft.8. */
+enum rs_exit {
+    EXIT_OK = 0,
+    EXIT_TROUBLE = 1,
+    EXIT_USAGE = 2,
+    EXIT_CONFIG = 3,
+    EXIT_PRIVILEGE = 4,
+    EXIT_KERNEL = 5,
+    EXIT_ALREADY_UP = 6,
+    EXIT_SERVER = 7,
+};
+
+struct rs;
+
+/* Something that epoll watches; embedded in what it belongs to. */
+struct watch {
+    int fd; /* -1: none */
+    void (*ready)(struct rs *rs, struct watch *w, uint32_t events);
+};
+
+/* A region and the two descriptors of it that rs hands out. */
+struct keep {
+    int rw, ro; /* -1: none */
+    uint32_t generation;
+    uint64_t size;
+};
+
+/* A message that the channel could not take at once. */
+struct queued {
+    struct queued *next;
+    struct rs_message message;
+    int fds[RS_FDS]; /* duplicates, ours to close */
+};
+
+enum process_state {
+    PROCESS_WAITING = 0, /* dead; to be started at restart_at */
+    PROCESS_STARTING,    /* running, not yet ready */
+    PROCESS_RUNNING,
+    PROCESS_ENDED, /* dead, and not to be started again (the stack stops) */
+};
+
+struct process {
+    server_id id[RS_PROCESSES]; /* its components */
+    unsigned components, ready;
+    char name[32]; /* as operators see it: "tcp0", "fused" */
+    enum process_state state;
+    pid_t pid; /* 0: none */
+    uid_t uid;
+    gid_t gid;
+    struct watch pidfd, channel;
+    bool channel_wants_out;
+    struct queued *queue, **queue_end;
+    int bell; /* its eventfd; the same over all incarnations */
+    struct policy policy;
+    struct hang hang;
+    bool hung; /* killed by us for that */
+    enum rs_end end;
+    uint64_t restart_at, started_at, ready_at, died_at;
+    uint64_t sent, acked, start_seq; /* map generations */
+    uint64_t restarts, hangs;
+    uint64_t last_gap_ns; /* from the death to ready */
+};
+
+enum app_state {
+    APP_FREE = 0,
+    APP_JOINING, /* announced; waiting for acknowledgements */
+    APP_LIVE,
+    APP_GONE, /* its process is dead; waiting for tcp and udp to let go */
+};
+
+struct waiter {
+    int server, app; /* ends of a datagram pair; -1: none */
+    bool waiting;    /* a request waits for acknowledgements */
+    uint64_t request_id, need[RS_PROCESSES];
+};
+
+struct application {
+    unsigned number;
+    enum app_state state;
+    uint32_t generation, uid;
+    pid_t pid;
+    uint64_t cookie; /* inode of the control socket: recognises repeated requests */
+    struct keep region[4];
+    int bell_server[2], bell_app[2]; /* tcp, udp */
+    struct waiter waiter[WAITERS_MAX];
+    struct watch pidfd, control;
+    bool hung_up; /* the control socket was closed; the process may live */
+    uint64_t request_id, need[RS_PROCESSES];
+    bool done[2]; /* tcp, udp have let go */
+};
+
+/* One input queue of a server, for the hang detector. */
+struct input {
+    const struct chan_in *in;
+    const struct chan_out *out;
+};
+
+struct server {
+    bool used;
+    struct keep region, public_page;
+    struct region map; /* read-only */
+    const struct server_block *block;
+    struct process *process;
+    struct input input[64];
+    unsigned inputs;
+    uint64_t neighbours[RS_SERVERS / 64 + 1]; /* bit set: shares an edge */
+    int device[RS_DEVICE_FDS];
+    unsigned devices;
+};
+
+struct rs {
+    struct stack_config *cfg;
+    const char *config_path;
+    char libexec[256]; /* folder of the servers' programs */
+    char run_dir[64];  /* /run/eft/NAME */
+    int epoll, lock;
+    struct watch signals, control_listen, operator_listen;
+    int control_fd;        /* the listening control socket; syscall accepts on it */
+    bool control_passed;   /* by systemd: not ours to remove */
+    struct keep config[2]; /* [1]: with the secret */
+    struct server server[RS_SERVERS];
+    struct process process[RS_PROCESSES];
+    unsigned processes;
+    struct application *app[APPS_MAX];
+    uint32_t app_generation[APPS_MAX];
+    unsigned next_app;
+    uint64_t seq; /* newest map generation */
+    uint64_t started_at, hang_at, watchdog_at, watchdog_every, leavers_at;
+    bool up, stopping;
+    uint64_t stop_at; /* SIGKILL for those that are left */
+    int exit_status;
+};
+
+/* --- main.c --- */
+uint64_t rs_now(void); /* CLOCK_MONOTONIC, ns */
+int rs_watch(struct rs *rs, struct watch *w, uint32_t events);
+void rs_unwatch(struct rs *rs, struct watch *w); /* and closes it */
+void rs_stop(struct rs *rs, int exit_status);
+
+/* --- memory.c --- */
+/* Regions, public pages, configuration, neighbours, inputs. 0 or -errno. */
+int memory_create(struct rs *rs);
+int keep_create(struct keep *k, const char *name, uint64_t size);
+void keep_close(struct keep *k);
+/* The kept region `id`, or NULL. */
+const struct keep *memory_find(const struct rs *rs, server_id reader, region_id id);
+
+/* --- channel.c --- */
+/* Sends at once or queues; never blocks. The descriptors stay the caller's. */
+void channel_post(struct rs *rs, struct process *p, struct rs_message m, const int *fds,
+                  unsigned nfds);
+void channel_drop(struct process *p); /* forgets what is queued */
+void channel_writable(struct rs *rs, struct process *p);
+
+/* --- spawn.c --- */
+/* Starts p's program with `channel` as its descriptor 3. Sets pid and pidfd. 0 or -errno. */
+int spawn_process(struct rs *rs, struct process *p, int channel);
+/* Finds user and group of the process: once, as the name service may be slow. */
+void spawn_user(struct process *p);
+
+/* --- server.c --- */
+int server_setup(struct rs *rs);
+void server_start(struct rs *rs, struct process *p);
+void server_timers(struct rs *rs, uint64_t now);
+uint64_t server_deadline(const struct rs *rs);
+void server_kill(struct rs *rs, struct process *p, bool hung);
+void server_stop_all(struct rs *rs);
+struct process *server_find(struct rs *rs, const char *name);
+/* Is component `id` in a process that could take messages? */
+static inline struct process *server_process(struct rs *rs, server_id id)
+{
+    return id < RS_SERVERS && rs->server[id].used ? rs->server[id].process : NULL;
+}
+/* Announces region `id` to the component; returns whether it may map it. */
+bool server_announce(struct rs *rs, server_id to, region_id id);
+const char *end_name(enum rs_end end);
+
+/* --- watchdog.c --- */
+/* Looks at every running server; kills the hung. */
+void watchdog_look(struct rs *rs, uint64_t now);
+/* user+system time and run delay, ns; and the state letter. 0 or -errno. */
+int watchdog_process(pid_t pid, struct hang_sample *s);
+
+/* --- app.c --- */
+void app_request(struct rs *rs, const struct rs_message *m, int fd);
+void app_waiter_request(struct rs *rs, const struct rs_message *m);
+void app_done(struct rs *rs, const struct rs_message *m);
+/* Tells a new incarnation of component `id` of every application. */
+void app_tell(struct rs *rs, server_id id);
+/* Some process has acknowledged: joins and waiters may go on. */
+void app_progress(struct rs *rs);
+/* Looks for applications that closed their control socket and have gone by exec. */
+void app_leavers(struct rs *rs, uint64_t now);
+unsigned app_count(const struct rs *rs);
+void app_close_all(struct rs *rs);
+
+/* --- operator.c --- */
+int operator_listen(struct rs *rs);
+void operator_close_all(struct rs *rs);
+
+/* --- runtime.c --- */
+/* Directory, lock, control socket. 0, or an enum rs_exit after having said why. */
+int runtime_open(struct rs *rs, bool background);
+void runtime_pids(const struct rs *rs);
+void runtime_close(struct rs *rs);
+/* What the servers said, to the one who waits for them. */
+void runtime_show_log(const struct rs *rs, int fd);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Between the parts of the run loop (run.c: the loop, orders.c: what rs says). Private to
+ * servers/run.
+ */
+#ifndef EFT_SERVERS_RUN_RUN_H
+#define EFT_SERVERS_RUN_RUN_H
+
+#include <time.h>
+
+#include "channel.h"
+#include "component.h"
+
+enum { RUN_COMPONENTS = 32, RUN_LOOK_EVERY = 64 };
+
+enum run_source {
+    RUN_SOURCE_BELL = 1,
+    RUN_SOURCE_CHANNEL = 2,
+    RUN_SOURCE_APP_BELL = 3,
+    RUN_SOURCE_COMPONENT = 4
+};
+
+struct run {
+    struct component *component[RUN_COMPONENTS];
+    unsigned count;
+    int epoll;
+    int bell; /* our eventfd */
+    bool started, stop;
+};
+
+uint64_t run_clock(clockid_t clock);
+int run_watch(struct run *run, enum run_source source, unsigned component, int fd, uint32_t events);
+/* Handles every message that is there. */
+void run_channel(struct run *run);
+/* Waits for one message and handles it. Before the sandbox only. */
+void run_channel_wait(struct run *run);
+void run_channel_ready(struct run *run);
+/* Closes an application's bell and waiters and forgets it; its regions stay until RS_UNMAP. */
+void run_forget_app(struct component *c, unsigned app);
+
+#endif

@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The inside of the TCP server: private state, and who calls whom.
+ *
+ *   server.c    the component: queues, applications, turns
+ *   request.c   what applications ask for         listen.c    listeners, claims, SYN handling
+ *   input.c     SEGMENT ARRIVES                   output.c    what to send now
+ *   rx.c        received data into rings          ack.c       acknowledgements, SACK board
+ *   timer.c     the heap, and what expires        cc.c        congestion control
+ *   conn.c      life of a socket, its down slot   chain.c     send buffers under way
+ *   record.c    committed state                   recover.c   a successor's start
+ *   lookup.c    index by addresses                ring.c      blocks in application regions
+ *   segment.c   bytes <-> struct tcp_seg          hash.c      keyed hash
+ *
+ * Everything in struct tcp and struct tcp_conn is private and lost at a restart. What a successor
+ * needs is in struct tcp_conn_shm (record.h) and in the counters of the applications.
+ */
+#ifndef EFT_SERVERS_TCP_ENGINE_H
+#define EFT_SERVERS_TCP_ENGINE_H
+
+#include "counters.h"
+#include "libchan/edge/frame_return.h"
+#include "libchan/edge/packet.h"
+#include "libchan/edge/syscall_ctl.h"
+#include "libchan/edge/tcp_ip.h"
+#include "record.h"
+#include "ring.h"
+#include "segment.h"
+#include "servers/run/component.h"
+#include "servers/wire/route.h"
+
+#define MSEC 1000000ull
+#define SEC  (1000 * MSEC)
+
+enum {
+    TCP_SACKED = 32,     /* ranges on the sender's board */
+    TCP_BURST = 16,      /* packets of one connection in one turn */
+    TCP_RTO_MAX_S = 120, /* RFC 6298 2.5 allows any cap >= 60 s */
+    TCP_ORPHAN_S = 60,   /* FIN-WAIT-2 without an application, as Linux */
+    TCP_QUICKACKS = 16,  /* full segments acknowledged at once at the start, as Linux */
+    TCP_DUPTHRESH = 3,
+    TCP_GSO_MAX = 65535 - 60 - 60, /* payload of a super-segment, whatever the headers */
+    TCP_GROUP_HASH = 64,
+    TCP_PORT_HASH = 1024,
+    TCP_GROUP_MOVERS = 0, /* a group that is none: OP_INHERITs that wait */
+    TCP_NEWS = 1024,      /* sockets whose applications are rung in one go */
+};
+#define NO_CONN  UINT32_MAX
+#define NO_CHAIN TCP_NO_CHAIN
+
+enum tcp_timer { TIMER_REXMT = 0, TIMER_DELACK, TIMER_KEEP, TIMER_LIFE, TIMERS };
+/* Why the retransmission timer runs. */
+enum tcp_rexmt { REXMT_NONE = 0, REXMT_DATA, REXMT_PERSIST, REXMT_PROBE };
+
+struct sacked {
+    uint64_t start, end; /* relative offsets */
+};
+
+struct tcp_conn {
+    struct tcp_record r; /* as last committed, or about to be */
+    uint32_t idx;
+    bool ready;    /* taken over from the record; false: only the record is there */
+    bool indexed;  /* is in the lookup index */
+    bool dirty;    /* is in tcp.dirty */
+    uint64_t news; /* turn in which it was put into tcp.news */
+    bool awaiting; /* is in tcp.acked: rx_acked to be stored after publishing */
+    bool ack_now;
+    bool syn_now;   /* (re)send SYN or SYN-ACK */
+    bool restarted; /* one segment only until the first ACK (DESIGN 6.4) */
+    bool push_now;  /* a small segment was kept back long enough */
+
+    /* receive; relative offsets */
+    uint64_t rx_nxt, rx_read, rx_edge, rx_acked;
+    uint32_t rx_told;
+    bool rx_fin;  /* FIN is in sequence: acknowledged number is one more */
+    bool fin_ooo; /* a FIN was seen at fin_at, beyond a hole */
+    uint64_t fin_at;
+    uint32_t ts_recent;
+    uint64_t ts_recent_age;
+    unsigned n_ooo, ooo_newest;
+    struct tcp_range ooo[TCP_OOO_RANGES];
+    struct tcp_range dsack;
+    bool dsack_due;
+    uint32_t rcv_mss;   /* largest segment seen; bytes */
+    uint32_t unacked;   /* received since the last ACK left; bytes */
+    unsigned quickacks; /* to be sent at once */
+
+    /* send; relative offsets, the FIN counts one */
+    uint64_t tx_una, snd_nxt, snd_max, tx_free, tx_end;
+    uint32_t mss; /* payload per segment now */
+    uint32_t gso; /* largest payload of a packet for ip */
+    uint64_t snd_wnd, max_wnd;
+    uint32_t snd_wl1, snd_wl2;
+    uint32_t chain_first, chain_last; /* 1 + number; under way, in order of sending */
+    uint64_t unsent; /* 1 + what a predecessor was about to send when it died; 0: nothing */
+
+    /* loss recovery, RFC 6675 with few words */
+    unsigned dupacks, n_sacked;
+    struct sacked sacked[TCP_SACKED];
+    bool recovering;
+    bool lost_state;   /* after a timeout, until `recover` */
+    uint64_t recover;  /* snd_max when recovery began */
+    uint64_t rxt_next; /* holes below are retransmitted */
+    uint64_t rxt_mark; /* snd_max when the hole at tx_una was retransmitted */
+    bool rxt_first;    /* the first one goes out whatever the pipe */
+    /* congestion control */
+    uint64_t cwnd, ssthresh, cwnd_acked;
+    uint64_t idle_since; /* time of the last data sent */
+    struct {             /* CUBIC, RFC 9438 */
+        uint64_t epoch;  /* time; 0: none */
+        double w_max, k, w_est;
+    } cubic;
+
+    /* timing */
+    uint64_t srtt, rttvar, rto; /* ns */
+    unsigned backoff, tries;
+    uint64_t rtt_seq, rtt_start; /* one timed segment; rtt_start 0: none */
+    uint64_t when[TIMERS];       /* NEVER: off */
+    uint32_t heap_pos;           /* 1 + position; 0: not in the heap */
+    uint64_t heap_key;
+    uint8_t rexmt;    /* enum tcp_rexmt */
+    bool tail_probed; /* since the last progress */
+    bool lost_all;    /* in recovery: all below the highest SACK is lost */
+    uint64_t last_heard, progress_at;
+    unsigned keep_probes;
+    uint64_t challenge_at; /* second in which challenge_n were sent */
+    unsigned challenge_n;
+    uint64_t retrans_total, segs_in, segs_out, bytes_acked;
+    uint64_t info_at;
+
+    /* lists, by record number */
+    uint32_t port_next;              /* bound sockets and listeners of one hash chain */
+    uint32_t queue_next, queue_prev; /* in its group: connections, pending ones or claims */
+    uint8_t queued;                  /* enum tcp_queue */
+    uint32_t member_next;            /* listeners of one group */
+};
+
+enum tcp_queue { QUEUE_NONE = 0, QUEUE_SYN, QUEUE_PENDING, QUEUE_CLAIMS, QUEUES };
+
+/* A listener as the peer sees it: one or more listening sockets that share its connections. */
+struct tcp_group {
+    struct tcp_group *next; /* in the hash by id */
+    uint32_t id;
+    uint32_t members; /* first; NO_CONN */
+    struct {
+        uint32_t first, last, count;
+    } queue[QUEUES];
+};
+
+struct tcp_chain_link {
+    uint32_t next, prev;           /* all under way, oldest first */
+    uint32_t conn_next, conn_prev; /* of one connection; 1 + number, 0: none */
+    bool used;
+};
+
+struct tcp_app {
+    bool gone, burying;
+    uint32_t generation;
+    const struct up_region *up;
+    struct down_region *down;
+    uint32_t up_generation; /* of the region, for rich pointers */
+    struct ring_space up_space, down_space;
+    uint32_t *slot_conn; /* 1 + record number, by slot */
+    uint32_t refs;       /* records that name it as app or rx_app */
+    uint64_t work_head, scan_seen;
+    uint32_t scan_next;   /* next slot of a running scan; == n_tcp: none */
+    uint64_t heirs_until; /* dead: until then children may ask for what it had; ns, 0: no longer */
+    bool heirs;           /* the last scan found something that waits for them */
+};
+
+struct tcp {
+    struct component *c;
+    const struct stack_config *cfg;
+    uint64_t now;
+    struct app_layout layout;
+    struct tcp_conn_shm *shm;
+    uint32_t n_conns;
+    struct tcp_conn *conn;
+    uint32_t *free, n_free; /* free records below `used`; complete when `walked` */
+    uint8_t *free_known;    /* during the walk: a bit per record that was found free */
+    uint32_t walk;          /* next record that the walk looks at */
+    bool walked;
+    bool lost_record; /* the walk met one that cannot say whose it was */
+    struct tcp_index_entry *index;
+    uint64_t index_mask;
+    struct tcp_state_shm *state_shm;
+    uint32_t used; /* records below were used at some time */
+    struct tcp_app_shm *app_shm;
+    struct tcp_forensic *forensic;
+    struct tcp_app *app[APPS_MAX];
+    unsigned app_next; /* round robin */
+    unsigned spent;    /* on requests in this turn; about 10 us each at most */
+    uint64_t heirs_at; /* when a dead application's sockets have waited long enough; NEVER */
+    unsigned apps;     /* highest application number + 1 */
+
+    struct chan_rx rx_ip, rx_sys;
+    struct chan_tx tx_ip, tx_sys, ret_driver[CONFIG_INTERFACES], ret_ip;
+    uint64_t replay_end; /* inputs below it may have been handled by our predecessor */
+
+    struct tcp_chain *chains;
+    const uint32_t *chain_done;
+    uint32_t n_chains, chain_next;
+    struct tcp_chain_link *link;
+    uint32_t chain_first, chain_last, chains_used;
+    uint64_t chain_look, chain_wait; /* when to look for completions though nothing came; ns */
+
+    uint32_t *dirty, *dirty2, n_dirty;
+    struct tcp_news {
+        uint16_t app;
+        uint32_t slot;
+    } news[TCP_NEWS];
+    uint32_t n_news, *acked, n_acked;
+    uint64_t news_turn;
+    uint32_t *heap, n_heap;
+
+    struct tcp_group *group[TCP_GROUP_HASH];
+    uint32_t group_last;
+    uint64_t order_last;
+    uint32_t port[TCP_PORT_HASH]; /* 1 + record number of the first */
+    uint32_t port_salt;
+    uint64_t out_number; /* running number of segments without an input */
+    uint32_t iss_floor;  /* for the SYN that replaces a TIME-WAIT */
+    bool reopening;
+    uint64_t rst_at; /* second in which rst_n resets to strangers were sent */
+    unsigned rst_n;
+
+    uint64_t counter[TCP_COUNTERS];
+    uint64_t counted; /* bit per counter that changed in this turn */
+};
+_Static_assert(TCP_COUNTERS <= 64, "one bit each");
+
+static inline void tcp_count(struct tcp *t, enum tcp_counter n)
+{
+    t->counter[n]++;
+    t->counted |= 1ull << n;
+}
+
+static inline void tcp_count_add(struct tcp *t, enum tcp_counter n, uint64_t by)
+{
+    t->counter[n] += by;
+    t->counted |= 1ull << n;
+}
+
+/* --- sequence arithmetic --- */
+static inline bool seq_lt(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) < 0;
+}
+static inline bool seq_le(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) <= 0;
+}
+static inline uint32_t conn_seq(const struct tcp_conn *k, uint64_t rel)
+{
+    return k->r.iss + 1 + (uint32_t)rel;
+}
+static inline uint32_t conn_rcv_nxt(const struct tcp_conn *k)
+{
+    return k->r.irs + 1 + (uint32_t)k->rx_nxt + (k->rx_fin ? 1 : 0);
+}
+/* Relative offset of a received sequence number near rx_nxt; may be negative. */
+static inline int64_t conn_rx_rel(const struct tcp_conn *k, uint32_t seq)
+{
+    return (int64_t)k->rx_nxt + (int32_t)(seq - (k->r.irs + 1 + (uint32_t)k->rx_nxt));
+}
+static inline int64_t conn_tx_rel(const struct tcp_conn *k, uint32_t ack)
+{
+    return (int64_t)k->tx_una + (int32_t)(ack - conn_seq(k, k->tx_una));
+}
+static inline uint64_t ring_bytes(const struct tcp_ring *r)
+{
+    return r->shift[0] ? 1ull << r->shift[0] : 0;
+}
+static inline bool conn_synchronised(const struct tcp_conn *k)
+{
+    return k->r.kind == TCP_KIND_CONN && k->r.state >= TCP_ESTABLISHED;
+}
+/* States in which the peer may still send us data. */
+static inline bool conn_receives(const struct tcp_conn *k)
+{
+    return k->r.state == TCP_ESTABLISHED || k->r.state == TCP_FIN_WAIT_1 ||
+           k->r.state == TCP_FIN_WAIT_2;
+}
+static inline bool conn_has_fin(const struct tcp_conn *k)
+{
+    return k->r.tx_fin != TCP_NO_FIN;
+}
+
+/* --- record.c --- */
+void tcp_record_commit(struct tcp *t, struct tcp_conn *k);
+/* The valid copy, checked. 0, or -EBADMSG when neither copy holds. */
+int tcp_record_load(const struct tcp_conn_shm *s, struct tcp_record *r);
+/* How many records were ever used; all of them when the word in memory does not hold together. */
+uint32_t tcp_record_load_used(const struct tcp *t);
+void tcp_record_store_used(struct tcp *t);
+void tcp_record_clear_hot(struct tcp *t, uint32_t idx);
+void tcp_record_ooo(struct tcp *t, struct tcp_conn *k);
+unsigned tcp_record_ooo_load(const struct tcp_conn_shm *s, struct tcp_range *range);
+
+/* --- hash.c --- */
+uint64_t tcp_hash(const uint8_t key[16], const void *data, size_t len);
+uint64_t tcp_tuple_hash(const struct tcp *t, unsigned purpose, const struct sock_name *local,
+                        const struct sock_name *remote);
+
+/* --- lookup.c --- */
+void tcp_lookup_add(struct tcp *t, struct tcp_conn *k);
+void tcp_lookup_remove(struct tcp *t, struct tcp_conn *k);
+struct tcp_conn *tcp_lookup_find(struct tcp *t, const struct sock_name *local,
+                                 const struct sock_name *remote);
+void tcp_port_add(struct tcp *t, struct tcp_conn *k);
+void tcp_port_remove(struct tcp *t, struct tcp_conn *k);
+/* May `k` bind this name? 0 or -EADDRINUSE. */
+int tcp_port_conflict(struct tcp *t, const struct tcp_conn *k, const struct sock_name *name,
+                      uint32_t flags, bool listening);
+int tcp_port_choose(struct tcp *t, const struct tcp_conn *k, struct sock_name *local,
+                    const struct sock_name *remote);
+struct tcp_conn *tcp_port_listener(struct tcp *t, const struct sock_name *local,
+                                   const struct sock_name *remote);
+
+/* --- conn.c --- */
+struct tcp_conn *tcp_conn_get(struct tcp *t, uint32_t idx); /* takes over lazily; NULL: free */
+struct tcp_conn *tcp_conn_new(struct tcp *t);
+void tcp_conn_init(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_start_sending(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_free(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_dirty(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_news(struct tcp *t, struct tcp_conn *k);
+void tcp_news_flush(struct tcp *t);
+void tcp_conn_set_state(struct tcp *t, struct tcp_conn *k, enum tcp_state state);
+/* The connection is over: error for the application (0: none). Committed before anything leaves. */
+void tcp_conn_end(struct tcp *t, struct tcp_conn *k, int error);
+void tcp_conn_abort(struct tcp *t, struct tcp_conn *k, int error); /* with an RST to the peer */
+void tcp_conn_time_wait(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_detach_try(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_attach(struct tcp *t, struct tcp_conn *k, unsigned app, uint32_t slot);
+void tcp_conn_detach(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_set_rx_app(struct tcp *t, struct tcp_conn *k, unsigned app);
+int tcp_conn_alloc_rx(struct tcp *t, struct tcp_conn *k, unsigned app);
+int tcp_conn_alloc_tx(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_free_rings(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_reply(struct tcp *t, struct tcp_conn *k, int result);
+void tcp_conn_publish(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_publish_rx(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_publish_tx(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_publish_info(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_sync(struct tcp *t, struct tcp_conn *k); /* reads the application's counters */
+void tcp_conn_shutdown(struct tcp *t, struct tcp_conn *k);
+const struct up_slot *tcp_app_up_slot(const struct tcp *t, unsigned app, uint32_t slot);
+struct down_slot *tcp_app_down_slot(const struct tcp *t, unsigned app, uint32_t slot);
+void tcp_app_ref(struct tcp *t, unsigned app, int by);
+struct sock_name tcp_name_copy(const struct sock_name *n);
+
+/* --- chain.c --- */
+uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start, uint64_t end);
+void tcp_chain_poll(struct tcp *t);
+void tcp_chain_recover(struct tcp *t);
+void tcp_chain_tx_free(struct tcp *t, struct tcp_conn *k);
+
+/* --- timer.c --- */
+void tcp_timer_set(struct tcp *t, struct tcp_conn *k, enum tcp_timer timer, uint64_t when);
+void tcp_timer_stop_all(struct tcp *t, struct tcp_conn *k);
+void tcp_timer_run(struct tcp *t, unsigned quota);
+uint64_t tcp_timer_next(const struct tcp *t);
+void tcp_timer_rexmt_arm(struct tcp *t, struct tcp_conn *k);
+void tcp_timer_keep_arm(struct tcp *t, struct tcp_conn *k);
+
+/* --- cc.c --- */
+void tcp_cc_init(struct tcp *t, struct tcp_conn *k);
+void tcp_cc_acked(struct tcp *t, struct tcp_conn *k, uint64_t bytes, bool limited);
+void tcp_cc_enter_recovery(struct tcp *t, struct tcp_conn *k, uint64_t flight);
+void tcp_cc_timeout(struct tcp *t, struct tcp_conn *k, uint64_t flight);
+void tcp_cc_idle(struct tcp *t, struct tcp_conn *k);
+uint64_t tcp_cc_initial(const struct tcp *t, const struct tcp_conn *k);
+void tcp_rtt_sample(struct tcp *t, struct tcp_conn *k, uint64_t rtt);
+void tcp_rtt_init(struct tcp *t, struct tcp_conn *k);
+
+/* --- rx.c --- */
+enum rx_result { RX_OK = 0, RX_BAD_CHECKSUM = 1 };
+/* Copies what falls into holes, verifying the checksum over the copy. Nothing is remembered. */
+enum rx_result tcp_rx_copy(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
+bool tcp_rx_verify(const struct tcp_seg *s);
+/* Remembers what tcp_rx_copy() brought: publishes rx_nxt or ranges, decides about the ACK. */
+void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
+uint64_t tcp_rx_window(struct tcp *t, struct tcp_conn *k, uint16_t *field);
+bool tcp_rx_window_update_due(const struct tcp *t, const struct tcp_conn *k);
+
+/* --- ack.c --- */
+/* False: the segment is to be dropped (an ACK may have been scheduled). */
+bool tcp_ack_process(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
+void tcp_ack_set_window(struct tcp *t, struct tcp_conn *k, uint64_t wnd);
+uint64_t tcp_ack_sacked_bytes(const struct tcp_conn *k);
+uint64_t tcp_ack_pipe(const struct tcp_conn *k);
+uint64_t tcp_ack_lost_edge(const struct tcp_conn *k);
+void tcp_ack_clear_board(struct tcp_conn *k);
+
+/* --- input.c --- */
+/* False: held; the same packet is to be offered again. */
+bool tcp_input(struct tcp *t, const struct packet *p);
+void tcp_input_challenge(struct tcp *t, struct tcp_conn *k);
+void tcp_input_established(struct tcp *t, struct tcp_conn *k);
+
+/* --- output.c --- */
+void tcp_output(struct tcp *t, struct tcp_conn *k);
+bool tcp_output_reset(struct tcp *t, const struct tcp_conn *k);
+void tcp_output_reset_for(struct tcp *t, const struct tcp_seg *s);
+bool tcp_output_probe(struct tcp *t, struct tcp_conn *k);
+bool tcp_output_tail(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_route(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_set_mss(struct tcp *t, struct tcp_conn *k, uint32_t mtu);
+uint32_t tcp_clock(const struct tcp *t, const struct tcp_conn *k);
+
+/* --- listen.c --- */
+void tcp_listen_syn(struct tcp *t, struct tcp_conn *l, const struct tcp_seg *s);
+void tcp_listen_established(struct tcp *t, struct tcp_conn *k);
+void tcp_listen_drop(struct tcp *t, struct tcp_conn *k); /* leaves its group's queues */
+struct tcp_group *tcp_group_get(struct tcp *t, uint32_t id, bool create);
+uint32_t tcp_group_fresh(struct tcp *t);
+void tcp_group_join(struct tcp *t, struct tcp_conn *l);
+void tcp_group_leave(struct tcp *t, struct tcp_conn *l);
+void tcp_group_enqueue(struct tcp *t, struct tcp_conn *k, enum tcp_queue q);
+void tcp_movers_serve(struct tcp *t);
+void tcp_group_serve(struct tcp *t, struct tcp_group *g);
+/* The connection becomes socket (app, slot). 0 or -errno; commits. */
+int tcp_listen_assign(struct tcp *t, struct tcp_conn *k, unsigned app, uint32_t slot,
+                      const struct up_slot *up, uint32_t req_id);
+int tcp_conn_move(struct tcp *t, struct tcp_conn *k, unsigned app, uint32_t slot,
+                  const struct up_slot *up, uint32_t req_id);
+
+/* --- request.c --- */
+void tcp_request_slot(struct tcp *t, unsigned app, uint32_t slot);
+struct tcp_conn *tcp_request_target(struct tcp *t, unsigned app, const struct up_slot *up);
+void tcp_request_close(struct tcp *t, struct tcp_conn *k, bool abort);
+void request_connected(struct tcp *t, struct tcp_conn *k);
+
+/* --- recover.c --- */
+void tcp_recover_begin(struct tcp *t);
+void tcp_recover_step(struct tcp *t, unsigned records);
+/* Takes record idx over, if it is in use and holds. */
+void tcp_recover_conn(struct tcp *t, uint32_t idx);
+
+/* --- apps.c --- */
+unsigned tcp_app_work(struct tcp *t);
+bool tcp_app_evict(struct tcp *t, uint16_t port);
+bool tcp_app_pending(struct tcp *t);
+void tcp_app_added(struct component *c, unsigned app);
+void tcp_app_gone(struct component *c, unsigned app);
+
+#endif

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Timers: a binary heap of connections by their earliest deadline. Putting a deadline off costs
+ * nothing (the heap's key is then too early, and is corrected when it comes up), so that the
+ * retransmission timer may be restarted for each ACK. A restart arms them anew from the records.
+ */
+#include "engine.h"
+
+#include <errno.h>
+
+static uint64_t earliest(const struct tcp_conn *k)
+{
+    uint64_t at = NEVER;
+    for (unsigned i = 0; i < TIMERS; i++)
+        if (k->when[i] < at)
+            at = k->when[i];
+    return at;
+}
+
+static void place(struct tcp *t, uint32_t pos, uint32_t idx)
+{
+    t->heap[pos] = idx;
+    t->conn[idx].heap_pos = pos + 1;
+}
+
+static void sift_up(struct tcp *t, uint32_t pos)
+{
+    uint32_t idx = t->heap[pos];
+    uint64_t key = t->conn[idx].heap_key;
+    while (pos > 0) {
+        uint32_t parent = (pos - 1) / 2;
+        if (t->conn[t->heap[parent]].heap_key <= key)
+            break;
+        place(t, pos, t->heap[parent]);
+        pos = parent;
+    }
+    place(t, pos, idx);
+}
+
+static void sift_down(struct tcp *t, uint32_t pos)
+{
+    uint32_t idx = t->heap[pos];
+    uint64_t key = t->conn[idx].heap_key;
+    for (;;) {
+        uint32_t child = 2 * pos + 1;
+        if (child >= t->n_heap)
+            break;
+        if (child + 1 < t->n_heap &&
+            t->conn[t->heap[child + 1]].heap_key < t->conn[t->heap[child]].heap_key)
+            child++;
+        if (t->conn[t->heap[child]].heap_key >= key)
+            break;
+        place(t, pos, t->heap[child]);
+        pos = child;
+    }
+    place(t, pos, idx);
+}
+
+static void remove_at(struct tcp *t, uint32_t pos)
+{
+    t->conn[t->heap[pos]].heap_pos = 0;
+    uint32_t last = t->heap[--t->n_heap];
+    if (pos == t->n_heap)
+        return;
+    place(t, pos, last);
+    sift_up(t, pos);
+    sift_down(t, t->conn[last].heap_pos - 1);
+}
+
+void tcp_timer_set(struct tcp *t, struct tcp_conn *k, enum tcp_timer timer, uint64_t when)
+{
+    k->when[timer] = when;
+    if (when == NEVER)
+        return;
+    if (k->heap_pos == 0) {
+        k->heap_key = when;
+        place(t, t->n_heap++, k->idx);
+        sift_up(t, k->heap_pos - 1);
+    } else if (when < k->heap_key) {
+        k->heap_key = when;
+        sift_up(t, k->heap_pos - 1);
+    }
+}
+
+void tcp_timer_stop_all(struct tcp *t, struct tcp_conn *k)
+{
+    for (unsigned i = 0; i < TIMERS; i++)
+        k->when[i] = NEVER;
+    if (k->heap_pos)
+        remove_at(t, k->heap_pos - 1);
+}
+
+uint64_t tcp_timer_next(const struct tcp *t)
+{
+    return t->n_heap ? t->conn[t->heap[0]].heap_key : NEVER;
+}
+
+/* --- what to wait for --- */
+
+static uint64_t backed_off(const struct tcp_conn *k)
+{
+    uint64_t d = k->rto;
+    for (unsigned i = 0; i < k->backoff && d < TCP_RTO_MAX_S * SEC; i++)
+        d *= 2;
+    return d < TCP_RTO_MAX_S * SEC ? d : TCP_RTO_MAX_S * SEC;
+}
+
+/* Something is under way: the retransmission timer. Nothing is, but there is data that the window
+ * keeps back: the persist timer (RFC 9293 3.8.6.1). Called when either may have changed; restarts
+ * the timer (RFC 6298 5.3). */
+void tcp_timer_rexmt_arm(struct tcp *t, struct tcp_conn *k)
+{
+    if (k->r.state == TCP_SYN_SENT || k->r.state == TCP_SYN_RCVD || k->snd_max > k->tx_una) {
+        uint64_t probe = 4 * k->srtt > 40 * MSEC ? 4 * k->srtt : 40 * MSEC;
+        k->rexmt = REXMT_DATA;
+        /* More than one segment, so that no delayed ACK is waited for: a tail loss probe. */
+        if (conn_synchronised(k) && (k->r.flags & TCPF_SACK) && k->srtt && !k->backoff &&
+            !k->recovering && !k->lost_state && !k->tail_probed &&
+            k->snd_nxt - k->tx_una > 2ull * k->mss && probe < k->rto) {
+            k->rexmt = REXMT_PROBE;
+            tcp_timer_set(t, k, TIMER_REXMT, t->now + probe);
+            return;
+        }
+        tcp_timer_set(t, k, TIMER_REXMT, t->now + backed_off(k));
+    } else if (conn_synchronised(k) && k->r.state != TCP_TIME_WAIT && k->tx_end > k->snd_nxt) {
+        if (k->rexmt != REXMT_PERSIST || k->when[TIMER_REXMT] == NEVER) {
+            k->rexmt = REXMT_PERSIST;
+            tcp_timer_set(t, k, TIMER_REXMT, t->now + backed_off(k));
+        }
+    } else {
+        k->rexmt = REXMT_NONE;
+        tcp_timer_set(t, k, TIMER_REXMT, NEVER);
+    }
+}
+
+void tcp_timer_keep_arm(struct tcp *t, struct tcp_conn *k)
+{
+    if (!(k->r.flags & TCPF_KEEPALIVE) || !conn_synchronised(k) || k->r.state == TCP_TIME_WAIT) {
+        tcp_timer_set(t, k, TIMER_KEEP, NEVER);
+        return;
+    }
+    uint64_t idle = k->r.keepidle ? k->r.keepidle : t->cfg->tcp_keepalive_s;
+    tcp_timer_set(t, k, TIMER_KEEP, k->last_heard + (idle ? idle : 7200) * SEC);
+}
+
+/* --- what happens --- */
+
+static unsigned retries(const struct tcp *t, const struct tcp_conn *k)
+{
+    if (k->r.state == TCP_SYN_SENT || k->r.state == TCP_SYN_RCVD)
+        return t->cfg->tcp_syn_retries ? t->cfg->tcp_syn_retries : 6;
+    if (k->r.flags & TCPF_CLOSED_BY_APP)
+        return 8; /* as Linux for orphans */
+    return t->cfg->tcp_retries ? t->cfg->tcp_retries : 15;
+}
+
+static bool given_up(const struct tcp *t, const struct tcp_conn *k)
+{
+    if (k->r.user_timeout && conn_synchronised(k))
+        return t->now - k->progress_at >= k->r.user_timeout * MSEC;
+    return k->tries > retries(t, k);
+}
+
+static void expire_rexmt(struct tcp *t, struct tcp_conn *k)
+{
+    if (k->rexmt == REXMT_PERSIST && k->snd_wnd != 0) {
+        /* The window is open and something was kept back for a fuller segment: long enough. */
+        k->push_now = true;
+        k->rexmt = REXMT_NONE;
+        tcp_conn_dirty(t, k);
+        return;
+    }
+    if (k->rexmt == REXMT_PERSIST) {
+        /* Never give up while the peer answers (RFC 9293 3.8.6.1); an orphan's peer may not hold
+         * us for ever, and a user timeout says how long. */
+        if ((k->r.user_timeout && t->now - k->progress_at >= k->r.user_timeout * MSEC) ||
+            ((k->r.flags & TCPF_CLOSED_BY_APP) && k->tries > retries(t, k)) ||
+            (k->tries > retries(t, k) && t->now - k->last_heard > TCP_RTO_MAX_S * 2 * SEC)) {
+            tcp_conn_abort(t, k, ETIMEDOUT);
+            return;
+        }
+        k->tries++;
+        k->backoff++;
+        tcp_count(t, TCP_C_PROBES);
+        tcp_output_probe(t, k);
+        k->when[TIMER_REXMT] = NEVER;
+        tcp_timer_rexmt_arm(t, k);
+        return;
+    }
+    if (k->rexmt == REXMT_PROBE) {
+        /* Tail loss probe (RFC 8985 7): the last segment again; its ACK tells what is missing. */
+        k->tail_probed = true;
+        tcp_output_tail(t, k);
+        tcp_timer_rexmt_arm(t, k);
+        return;
+    }
+    k->tries++;
+    if (given_up(t, k)) {
+        if (k->r.state == TCP_SYN_RCVD && (k->r.flags & TCPF_PASSIVE))
+            tcp_conn_end(t, k, 0);
+        else
+            tcp_conn_end(t, k, ETIMEDOUT);
+        return;
+    }
+    tcp_count(t, TCP_C_TIMEOUTS);
+    if (k->r.state == TCP_SYN_SENT || k->r.state == TCP_SYN_RCVD) {
+        k->syn_now = true;
+    } else {
+        tcp_cc_timeout(t, k, k->snd_nxt - k->tx_una);
+        tcp_ack_clear_board(k); /* the peer may have reneged (RFC 2018 8) */
+        k->recovering = false;
+        k->lost_state = true;
+        k->recover = k->snd_max;
+        k->snd_nxt = k->tx_una;
+        k->restarted = false;
+    }
+    k->rtt_start = 0; /* Karn */
+    k->backoff++;
+    tcp_timer_rexmt_arm(t, k);
+    tcp_conn_dirty(t, k);
+}
+
+static void expire_keep(struct tcp *t, struct tcp_conn *k)
+{
+    uint64_t idle = (k->r.keepidle ? k->r.keepidle : t->cfg->tcp_keepalive_s) * SEC;
+    uint64_t interval = (k->r.keepintvl ? k->r.keepintvl : 75) * SEC;
+    unsigned most = k->r.keepcnt ? k->r.keepcnt : 9;
+    if (t->now - k->last_heard < idle) {
+        k->keep_probes = 0;
+        tcp_timer_set(t, k, TIMER_KEEP, k->last_heard + idle);
+        return;
+    }
+    if (k->snd_max > k->tx_una) { /* the retransmission timer watches */
+        tcp_timer_set(t, k, TIMER_KEEP, t->now + interval);
+        return;
+    }
+    if (k->keep_probes >= most) {
+        tcp_conn_abort(t, k, ETIMEDOUT);
+        return;
+    }
+    k->keep_probes++;
+    tcp_count(t, TCP_C_KEEPALIVES);
+    tcp_output_probe(t, k);
+    tcp_timer_set(t, k, TIMER_KEEP, t->now + interval);
+}
+
+static void expire_life(struct tcp *t, struct tcp_conn *k)
+{
+    if (k->r.state == TCP_TIME_WAIT || (k->r.flags & TCPF_CLOSED_BY_APP))
+        tcp_conn_end(t, k, 0);
+}
+
+void tcp_timer_run(struct tcp *t, unsigned quota)
+{
+    while (quota-- && t->n_heap && t->conn[t->heap[0]].heap_key <= t->now) {
+        struct tcp_conn *k = &t->conn[t->heap[0]];
+        unsigned due = TIMERS;
+        for (unsigned i = 0; i < TIMERS; i++)
+            if (k->when[i] <= t->now && (due == TIMERS || k->when[i] < k->when[due]))
+                due = i;
+        if (due < TIMERS) {
+            k->when[due] = NEVER;
+            switch (due) {
+            case TIMER_REXMT:
+                expire_rexmt(t, k);
+                break;
+            case TIMER_DELACK:
+                k->ack_now = true;
+                tcp_conn_dirty(t, k);
+                break;
+            case TIMER_KEEP:
+                expire_keep(t, k);
+                break;
+            default:
+                expire_life(t, k);
+            }
+        }
+        if (!k->heap_pos)
+            continue; /* it is gone */
+        uint64_t at = earliest(k);
+        if (at == NEVER) {
+            remove_at(t, k->heap_pos - 1);
+        } else {
+            k->heap_key = at;
+            sift_down(t, k->heap_pos - 1);
+            sift_up(t, k->heap_pos - 1);
+        }
+    }
+}

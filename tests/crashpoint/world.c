@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * See world.h.
+ */
+#include "world.h"
+
+#include "servers/wire/checksum.h"
+#include <arpa/inet.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void violation(struct world *w, const char *fmt, ...)
+{
+    va_list ap;
+    w->violations++;
+    if (w->quiet)
+        return;
+    va_start(ap, fmt);
+    fputs("    violation: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+}
+
+static uint32_t be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void side_create(struct world *w, unsigned number, void (*adjust)(struct stack_config *))
+{
+    struct side *s = &w->side[number];
+    const server_id tcp = SERVER_ID(SERVER_TCP, 0), ip = SERVER_ID(SERVER_IP, 0),
+                    driver = SERVER_ID(SERVER_DRIVER, 0);
+    struct region_map *map = s->map;
+    struct component *c = s->tcp;
+    *s = (struct side){.w = w, .number = number, .map = map, .tcp = c};
+    memory_config(&s->cfg);
+    s->cfg.interface[0].addr = ip_addr_v4(htonl(0x0a000001u + number));
+    s->cfg.interface[0].frames = WORLD_FRAMES;
+    s->cfg.interface[0].frame_size = 4096;
+    s->cfg.route[1].gateway = ip_addr_v4(htonl(0x0a000002u - number));
+    s->cfg.tcp_connections = 16;
+    s->cfg.tcp_chains = 32;
+    s->cfg.queue_slots = 32;
+    s->cfg.app_tcp_slots = WORLD_SLOTS;
+    s->cfg.app_udp_slots = 8;
+    s->cfg.app_up_size = s->cfg.app_down_tcp_size = s->cfg.app_down_udp_size = 1 << 20;
+    s->cfg.tcp_sndbuf = s->cfg.tcp_rcvbuf = 16384;
+    s->cfg.secret[3] = (uint8_t)number;
+    if (adjust != NULL)
+        adjust(&s->cfg);
+    app_layout(&s->layout, &s->cfg);
+    if (map == NULL)
+        s->map = calloc(1, sizeof *s->map);
+    memory_create(s->map, &s->cfg);
+    if (c == NULL) {
+        s->tcp = host_new(&tcp_ops, tcp, s->map);
+    } else { /* the big structure is used again; all that it points to is new */
+        memset(c->state, 0, tcp_ops.size);
+        c->own = &s->map->entry[REGION_OF_SERVER(tcp)];
+        c->block = wiring_block(c->own);
+        c->cfg = (const struct stack_config *)s->map->entry[REGION_CONFIG].base;
+        c->page = (struct public_page *)s->map->entry[REGION_PUBLIC(tcp)].base;
+    }
+    s->tcp->neighbours = 0;
+    for (unsigned i = 0; i < 4; i++)
+        s->tcp->app[i].used = s->tcp->app[i].gone = false;
+    const struct region *rt = &s->map->entry[REGION_OF_SERVER(tcp)],
+                        *ri = &s->map->entry[REGION_OF_SERVER(ip)],
+                        *rd = &s->map->entry[REGION_OF_SERVER(driver)];
+    uint64_t n;
+    if (chan_rx_attach(&s->from_tcp, ri, rt, EDGE_TCP_IP, ip, tcp, NULL) != 0 ||
+        chan_tx_attach(&s->to_tcp, ri, rt, EDGE_IP_TCP, ip, tcp, 1, NULL) != 0 ||
+        chan_rx_attach(&s->returned, rd, rt, EDGE_TCP_RETURN, driver, tcp, NULL) != 0)
+        abort();
+    s->chain_done = wiring_table(ri, TABLE_TCP_CHAIN_DONE, &n);
+    s->pool = wiring_table(rd, TABLE_DRIVER_POOL, &n);
+    if (host_start(s->tcp, w->now, END_NONE) != 0)
+        abort();
+}
+
+void world_create(struct world *w, void (*adjust)(struct stack_config *))
+{
+    w->now = 1000 * SEC;
+    w->step = 0;
+    w->violations = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        side_create(w, i, adjust);
+        w->n_wire[i] = 0;
+    }
+}
+
+void world_destroy(struct world *w)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        tcp_dispose(w->side[i].tcp);
+        memory_destroy(w->side[i].map);
+        for (unsigned k = 0; k < w->n_wire[i]; k++)
+            free(w->wire[i][k]);
+        w->n_wire[i] = 0;
+    }
+}
+
+unsigned world_add_app(struct side *s)
+{
+    unsigned app = s->apps++;
+    memory_add_app(s->map, &s->cfg, app, 1);
+    host_add_app(s->tcp, app, 1);
+    return app;
+}
+
+void world_successor(struct side *s, enum rs_end how)
+{
+    tcp_dispose(s->tcp);
+    memset(s->tcp->state, 0, tcp_ops.size);
+    s->tcp->neighbours = 0;
+    if (host_start(s->tcp, s->w->now, how) != 0) {
+        violation(s->w, "the successor does not start");
+        return;
+    }
+    for (unsigned i = 0; i < s->apps; i++)
+        if (s->tcp->app[i].used)
+            host_add_app(s->tcp, i, 1);
+}
+
+unsigned world_tcp_turn(struct side *s)
+{
+    return component_turn(s->tcp, s->w->now);
+}
+
+/* --- ip and driver --- */
+
+static const struct tcp_conn_shm *record_of(const struct side *s, uint16_t local, uint16_t remote,
+                                            struct tcp_record *r)
+{
+    uint64_t n;
+    const struct tcp_conn_shm *t = wiring_table(
+        &s->map->entry[REGION_OF_SERVER(SERVER_ID(SERVER_TCP, 0))], TABLE_TCP_CONNS, &n);
+    for (uint64_t i = 0; i < n; i++) {
+        if (tcp_record_load(&t[i], r) == 0 && r->kind == TCP_KIND_CONN && r->local.port == local &&
+            r->remote.port == remote)
+            return &t[i];
+    }
+    return NULL;
+}
+
+/* What a peer may rely on. */
+static void judge(struct side *s, const struct packet *p)
+{
+    const uint8_t *h = p->hdr;
+    uint32_t ack = be32(h + 8), edge;
+    struct tcp_record r;
+    if ((h[13] & TH_RST) && !s->w->resets) {
+        /* An ACK of a repeated FIN may meet nobody any more: the one who sent it is in TIME-WAIT
+         * and loses nothing. Any other reset is one too many. */
+        const struct tcp_conn_shm *o =
+            record_of(&s->w->side[1 - s->number], (uint16_t)(h[2] << 8 | h[3]),
+                      (uint16_t)(h[0] << 8 | h[1]), &r);
+        if (o != NULL && r.state != TCP_TIME_WAIT && r.state != TCP_CLOSED)
+            violation(s->w, "side %u sent a reset", s->number);
+    }
+    if (!(h[13] & TH_ACK) || (h[13] & (TH_SYN | TH_RST)))
+        return;
+    const struct tcp_conn_shm *c =
+        record_of(s, (uint16_t)(h[0] << 8 | h[1]), (uint16_t)(h[2] << 8 | h[3]), &r);
+    if (c == NULL) {
+        violation(s->w, "side %u sent for a connection without a record", s->number);
+        return;
+    }
+    uint32_t committed =
+        r.irs + 1 + (uint32_t)(c->rx_nxt & OFF_MASK) + (c->rx_nxt & OFF_MARK ? 1 : 0);
+    if (seq_lt(committed, ack))
+        violation(s->w, "side %u acknowledged %u bytes that are not committed", s->number,
+                  ack - committed);
+    if (!(p->hdr[13] & TH_FIN) && r.state < TCP_TIME_WAIT) {
+        edge = ack + ((uint32_t)(h[14] << 8 | h[15]) << r.rcv_wscale);
+        if (s->edge_known && seq_lt(edge + (1u << r.rcv_wscale) - 1, s->max_edge))
+            violation(s->w, "side %u took back %u bytes of window", s->number, s->max_edge - edge);
+        if (!s->edge_known || seq_lt(s->max_edge, edge))
+            s->max_edge = edge;
+        s->edge_known = true;
+    }
+}
+
+static void complete(struct side *s)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < s->n_open; i++) {
+        if (s->open[i].due <= s->w->step)
+            s->chain_done[s->open[i].chain] = s->open[i].generation;
+        else
+            s->open[kept++] = s->open[i];
+    }
+    s->n_open = kept;
+}
+
+static void from_tcp(struct side *s)
+{
+    struct world *w = s->w;
+    unsigned to = 1 - s->number;
+    const void *slot;
+    while ((slot = chan_rx_peek(&s->from_tcp)) != NULL) {
+        struct wire_packet *m = malloc(sizeof *m);
+        if (!packet_copy(&m->p, slot))
+            violation(w, "side %u sent garbage", s->number);
+        uint32_t at = 0;
+        for (unsigned i = 0; i < m->p.pieces; i++) {
+            const uint8_t *from = region_resolve(s->map, &m->p.piece[i]);
+            if (from == NULL) {
+                violation(w, "side %u sent a bad pointer", s->number);
+                break;
+            }
+            memcpy(m->data + at, from, m->p.piece[i].len);
+            at += m->p.piece[i].len;
+        }
+        judge(s, &m->p);
+        if (m->p.chain != TCP_NO_CHAIN) {
+            s->open[s->n_open].chain = m->p.chain;
+            s->open[s->n_open].generation = m->p.chain_generation;
+            s->open[s->n_open++].due = w->step + w->chain_delay;
+        }
+        chan_rx_next(&s->from_tcp);
+        uint16_t sum = csum_fold(
+            csum_partial(m->data, m->p.payload_len, csum_partial(m->p.hdr, m->p.hdr_len, 0)));
+        memcpy(m->p.hdr + 16, &sum, 2);
+        m->due = w->step + 1;
+        bool lose = false;
+        if (m->p.payload_len) {
+            s->sent++;
+            lose = w->lose_every && s->sent % w->lose_every == 0;
+            if (w->swap_every && s->sent % w->swap_every == 0)
+                m->due += 3;
+        }
+        if (lose || w->n_wire[to] == WORLD_WIRE)
+            free(m);
+        else
+            w->wire[to][w->n_wire[to]++] = m;
+    }
+    chan_rx_release(&s->from_tcp);
+}
+
+static bool deliver(struct side *s, const struct wire_packet *m)
+{
+    unsigned f = 0;
+    void *slot;
+    while (f < WORLD_FRAMES && s->frame_out[f])
+        f++;
+    if (f == WORLD_FRAMES || m->p.payload_len > s->cfg.interface[0].frame_size)
+        return false;
+    if (chan_tx_reserve(&s->to_tcp, 0, s->to_tcp.tail, 0, &slot) != CHAN_OK)
+        return false;
+    struct packet p = {0};
+    uint8_t *frame = s->pool + (size_t)f * s->cfg.interface[0].frame_size;
+    memcpy(frame, m->data, m->p.payload_len);
+    s->frame_out[f] = true;
+    p.l4 = 20;
+    p.hdr_len = (uint16_t)(20 + m->p.hdr_len);
+    memcpy(p.hdr + 20, m->p.hdr, m->p.hdr_len);
+    p.protocol = 6;
+    p.csum = CSUM_NONE;
+    p.gso_size = m->p.gso_size;
+    p.origin = SERVER_ID(SERVER_DRIVER, 0);
+    p.chain = f;
+    p.chain_generation = ++s->frame_generation[f];
+    p.payload_len = m->p.payload_len;
+    p.src = m->p.src;
+    p.dst = m->p.dst;
+    if (p.payload_len) {
+        const struct region *r = &s->map->entry[REGION_OF_SERVER(SERVER_ID(SERVER_DRIVER, 0))];
+        p.pieces = 1;
+        p.piece[0] = (struct rptr){.off = (uint64_t)(frame - r->base),
+                                   .len = p.payload_len,
+                                   .region = r->id,
+                                   .generation = r->generation};
+    }
+    packet_put(slot, &p);
+    chan_tx_commit(&s->to_tcp);
+    return true;
+}
+
+static void take_returns(struct side *s)
+{
+    const struct frame_return *r;
+    while ((r = chan_rx_peek(&s->returned)) != NULL) {
+        if (r->frame >= WORLD_FRAMES || !s->frame_out[r->frame] ||
+            r->generation != s->frame_generation[r->frame]) {
+            violation(s->w, "side %u returned frame %u twice", s->number, r->frame);
+        } else {
+            s->frame_out[r->frame] = false;
+            /* The next packet will be here: whoever still reads it reads this. */
+            memset(s->pool + (size_t)r->frame * s->cfg.interface[0].frame_size, 0xee, 64);
+        }
+        chan_rx_next(&s->returned);
+    }
+    chan_rx_release(&s->returned);
+}
+
+unsigned world_wire(struct world *w)
+{
+    unsigned moved = 0;
+    w->step++;
+    for (unsigned i = 0; i < 2; i++) {
+        struct side *s = &w->side[i];
+        unsigned before = w->n_wire[1 - i];
+        take_returns(s);
+        from_tcp(s);
+        complete(s);
+        moved += w->n_wire[1 - i] - before + s->n_open;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned kept = 0;
+        for (unsigned k = 0; k < w->n_wire[i]; k++) {
+            struct wire_packet *m = w->wire[i][k];
+            moved++;
+            if (m->due > w->step) {
+                w->wire[i][kept++] = m;
+                continue;
+            }
+            deliver(&w->side[i], m);
+            free(m);
+        }
+        w->n_wire[i] = kept;
+        chan_tx_publish(&w->side[i].to_tcp);
+    }
+    return moved;
+}
+
+void world_time(struct world *w, bool busy)
+{
+    uint64_t at = NEVER;
+    w->now += 10000;
+    if (busy)
+        return;
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t d = tcp_ops.deadline(w->side[i].tcp);
+        at = d < at ? d : at;
+    }
+    if (at != NEVER && at > w->now)
+        w->now = at;
+}
+
+unsigned world_records(const struct side *s, bool tombstones)
+{
+    uint64_t n;
+    unsigned used = 0;
+    const struct tcp_conn_shm *t = wiring_table(
+        &s->map->entry[REGION_OF_SERVER(SERVER_ID(SERVER_TCP, 0))], TABLE_TCP_CONNS, &n);
+    for (uint64_t i = 0; i < n; i++) {
+        struct tcp_record r;
+        if (tcp_record_load(&t[i], &r) != 0)
+            used += 1000;
+        else if (r.kind != TCP_KIND_FREE && (tombstones || r.state != TCP_TIME_WAIT))
+            used++;
+    }
+    return used;
+}
+
+/* --- applications --- */
+
+struct up_slot *sock_up(const struct sock *k)
+{
+    uint8_t *up = k->s->map->entry[REGION_OF_APP(k->app, APP_UP)].base;
+    return (struct up_slot *)(void *)(up + k->s->layout.up_tcp_slots) + k->slot;
+}
+
+struct down_slot *sock_down(const struct sock *k)
+{
+    uint8_t *down = k->s->map->entry[REGION_OF_APP(k->app, APP_DOWN_TCP)].base;
+    return (struct down_slot *)(void *)(down + k->s->layout.down_tcp_slots) + k->slot;
+}
+
+void sock_kick(struct sock *k)
+{
+    struct up_region *up =
+        (struct up_region *)(void *)k->s->map->entry[REGION_OF_APP(k->app, APP_UP)].base;
+    const struct down_region *down = (const struct down_region *)(const void *)k->s->map
+                                         ->entry[REGION_OF_APP(k->app, APP_DOWN_TCP)]
+                                         .base;
+    struct app_work *w = &up->work_tcp;
+    if (w->tail - load_acquire(&down->work_head) >= WORK_SLOTS) {
+        w->scan++;
+        return;
+    }
+    w->slot[w->tail % WORK_SLOTS] = k->slot;
+    w->tail++;
+}
+
+struct up_slot *sock_fresh(struct sock *k)
+{
+    struct up_slot *up = sock_up(k);
+    const struct down_slot *d = sock_down(k);
+    if (d->state != SOCK_FREE || d->generation != up->generation)
+        violation(k->s->w, "slot %u of side %u is not free: state %u", k->slot, k->s->number,
+                  d->state);
+    k->generation = ++up->generation;
+    up->tx_end &= OFF_MASK;
+    up->tx_base = up->tx_end;
+    up->share_token = 77 + k->slot;
+    up->flags = 0;
+    up->local = up->remote = (struct sock_name){0};
+    return up;
+}
+
+void sock_request(struct sock *k, enum app_op op, uint32_t arg0, uint64_t arg1)
+{
+    struct up_slot *up = sock_up(k);
+    up->op = op;
+    up->arg0 = arg0;
+    up->arg1 = arg1;
+    up->req_id++;
+    sock_kick(k);
+}
+
+void sock_listen(struct sock *k, uint16_t port, unsigned backlog)
+{
+    struct up_slot *up = sock_fresh(k);
+    up->local = (struct sock_name){.addr = {.family = 4}, .port = port};
+    sock_request(k, OP_LISTEN, backlog, 0);
+}
+
+void sock_connect(struct sock *k, const struct side *to, uint16_t port)
+{
+    struct up_slot *up = sock_fresh(k);
+    up->remote = (struct sock_name){.addr = to->cfg.interface[0].addr, .port = port};
+    sock_request(k, OP_CONNECT, 0, 0);
+}
+
+void sock_claim(struct sock *k, const struct sock *l)
+{
+    struct up_slot *up = sock_fresh(k);
+    up->target_app = l->app;
+    up->target_slot = l->slot;
+    up->target_generation = l->generation;
+    up->token = sock_up(l)->share_token;
+    sock_request(k, OP_ACCEPT, 0, 0);
+}
+
+void sock_inherit(struct sock *k, const struct sock *from)
+{
+    struct up_slot *up = sock_fresh(k);
+    up->target_app = from->app;
+    up->target_slot = from->slot;
+    up->target_generation = from->generation;
+    up->token = sock_up(from)->share_token;
+    sock_request(k, OP_INHERIT, 0, 0);
+}
+
+void sock_close(struct sock *k, bool abort)
+{
+    k->closed = true;
+    sock_request(k, OP_CLOSE, abort, 0);
+    sock_up(k)->released = k->generation;
+    sock_kick(k);
+}
+
+void sock_shutdown(struct sock *k)
+{
+    k->shut = true;
+    sock_up(k)->tx_end |= OFF_MARK;
+    sock_kick(k);
+}
+
+bool sock_replied(const struct sock *k, int *result)
+{
+    const struct down_slot *d = sock_down(k);
+    if (d->req_done != sock_up(k)->req_id)
+        return false;
+    if (result != NULL)
+        *result = d->result;
+    return true;
+}
+
+static uint8_t pattern(uint64_t seed, uint64_t at)
+{
+    return (uint8_t)(((seed + at) * 0x9e3779b97f4a7c15ull) >> 56);
+}
+
+bool sock_step(struct sock *k)
+{
+    struct up_slot *up = sock_up(k);
+    const struct down_slot *d = sock_down(k);
+    bool moved = false;
+    int result;
+    if (k->closed)
+        return false;
+    if (!k->open) {
+        if (!sock_replied(k, &result))
+            return false;
+        if (result != 0) {
+            violation(k->s->w, "side %u slot %u: request failed: %d", k->s->number, k->slot,
+                      result);
+            k->closed = true;
+            return false;
+        }
+        if (d->state != SOCK_ESTABLISHED)
+            return false;
+        k->open = true;
+        k->read_at = d->rx_base;
+        up->rx_read = k->read_at;
+    }
+    if (d->error != 0) {
+        if (k->may_fail) {
+            k->failed = d->error;
+            return false;
+        }
+        violation(k->s->w, "side %u slot %u: error %u", k->s->number, k->slot, d->error);
+        k->closed = true;
+    }
+    uint8_t *down = k->s->map->entry[REGION_OF_APP(k->app, APP_DOWN_TCP)].base;
+    uint8_t *upm = k->s->map->entry[REGION_OF_APP(k->app, APP_UP)].base;
+    const struct ring_block *rx = &d->rx[d->select >> 1 & 1].block[0];
+    const struct ring_block *tx = &d->tx[d->select & 1].block[0];
+    uint64_t nxt = d->rx_nxt & OFF_MASK;
+    if (nxt < k->read_at) {
+        violation(k->s->w, "rx_nxt went back");
+        return false;
+    }
+    while (!k->no_read && k->read_at < nxt) {
+        if (down[rx->off + (k->read_at & (rx->size - 1))] != pattern(k->seed_rx, k->received)) {
+            violation(k->s->w, "side %u: byte %lu is wrong", k->s->number,
+                      (unsigned long)k->received);
+            k->closed = true;
+            return false;
+        }
+        k->read_at++;
+        k->received++;
+        moved = true;
+    }
+    if (moved)
+        shm_store_release(&up->rx_read, k->read_at);
+    if ((d->rx_nxt & OFF_MARK) && k->read_at == nxt)
+        k->eof = true;
+    uint64_t end = up->tx_end & OFF_MASK, room = d->tx_free + tx->size - end;
+    if (room > tx->size)
+        violation(k->s->w, "tx_free is beyond tx_end");
+    bool wrote = false;
+    while (!k->shut && k->sent < k->to_send && room > 0) {
+        upm[tx->off + (end & (tx->size - 1))] = pattern(k->seed_tx, k->sent);
+        end++;
+        k->sent++;
+        room--;
+        wrote = true;
+    }
+    if (wrote)
+        shm_store_release(&up->tx_end, end);
+    if (moved || wrote)
+        sock_kick(k);
+    return moved || wrote;
+}
