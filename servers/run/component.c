@@ -46,7 +46,7 @@ int component_rx(struct component *c, struct chan_rx *rx, enum edge edge, server
     return rc;
 }
 
-void component_ring_app(struct component *c, unsigned app, uint32_t socket)
+static void ring_app(struct component *c, unsigned app, uint32_t socket)
 {
     struct app *a = &c->app[app];
     const struct region *r = &c->map->entry[REGION_OF_APP(app, APP_UP)];
@@ -65,6 +65,15 @@ void component_ring_app(struct component *c, unsigned app, uint32_t socket)
         a->rung[i] = armed;
         bell_ring(&a->waiter[i]);
     }
+}
+
+void component_ring_apps(struct component *c, const struct app_ring *list, unsigned n)
+{
+    if (n == 0)
+        return;
+    fence_full(); /* pairs with the fence of a waiter between arming and its last look */
+    for (unsigned i = 0; i < n; i++)
+        ring_app(c, list[i].app, list[i].socket);
 }
 
 unsigned component_turn(struct component *c, uint64_t now)

@@ -92,9 +92,15 @@ struct component {
 /* Attaches by edge and peer, with the right bell. Fatal reasons are logged. */
 int component_tx(struct component *c, struct chan_tx *tx, enum edge edge, server_id peer);
 int component_rx(struct component *c, struct chan_rx *rx, enum edge edge, server_id peer);
-/* Rings the waiters of `app` that wait for `socket` (slot | WAIT_UDP for udp). Call after the
- * progress was published and one fence_full() was made. */
-void component_ring_app(struct component *c, unsigned app, uint32_t socket);
+/* Rings the waiters of applications that wait for these sockets (slot | WAIT_UDP for udp;
+ * WAIT_ANY). Call after the progress was published. The fence between that and the look at the
+ * waiters is in here, once for the whole list, because whoever forgot it would lose a wake-up once
+ * in a thousand runs (edge/app.h, WAKING). */
+struct app_ring {
+    uint16_t app;
+    uint32_t socket;
+};
+void component_ring_apps(struct component *c, const struct app_ring *list, unsigned n);
 /* One turn: work() until the component is idle or `turns` are done, bells flushed after each. What
  * the simulator calls; the process loop adds sleeping. Returns items handled. */
 unsigned component_turn(struct component *c, uint64_t now);

@@ -127,21 +127,24 @@ void tcp_news_flush(struct tcp *t)
 {
     if (t->n_news == 0)
         return;
-    fence_full();
-    for (uint32_t i = 0; i < t->n_news; i++)
-        component_ring_app(t->c, t->news[i].app, t->news[i].slot);
+    component_ring_apps(t->c, t->news, t->n_news);
     t->n_news = 0;
     t->news_turn++;
+}
+
+void tcp_news(struct tcp *t, unsigned app, uint32_t socket)
+{
+    if (t->n_news == TCP_NEWS)
+        tcp_news_flush(t);
+    t->news[t->n_news++] = (struct app_ring){(uint16_t)app, socket};
 }
 
 void tcp_conn_news(struct tcp *t, struct tcp_conn *k)
 {
     if (k->r.app == TCP_NO_APP || k->news == t->news_turn)
         return;
-    if (t->n_news == TCP_NEWS)
-        tcp_news_flush(t);
+    tcp_news(t, k->r.app, k->r.slot);
     k->news = t->news_turn;
-    t->news[t->n_news++] = (struct tcp_news){k->r.app, k->r.slot};
 }
 
 void tcp_conn_attach(struct tcp *t, struct tcp_conn *k, unsigned app, uint32_t slot)

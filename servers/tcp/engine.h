@@ -205,10 +205,7 @@ struct tcp {
     uint64_t chain_look, chain_wait; /* when to look for completions though nothing came; ns */
 
     uint32_t *dirty, *dirty2, n_dirty;
-    struct tcp_news {
-        uint16_t app;
-        uint32_t slot;
-    } news[TCP_NEWS];
+    struct app_ring news[TCP_NEWS];
     uint32_t n_news, *acked, n_acked;
     uint64_t news_turn;
     uint32_t *heap, n_heap;
@@ -325,6 +322,7 @@ void tcp_conn_start_sending(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_free(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_dirty(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_news(struct tcp *t, struct tcp_conn *k);
+void tcp_news(struct tcp *t, unsigned app, uint32_t socket); /* at the end of the turn */
 void tcp_news_flush(struct tcp *t);
 void tcp_conn_set_state(struct tcp *t, struct tcp_conn *k, enum tcp_state state);
 /* The connection is over: error for the application (0: none). Committed before anything leaves. */

@@ -427,7 +427,7 @@ static void walk_ended(struct tcp *t)
     /* Whoever sleeps may have been promised a ring by our predecessor. */
     for (unsigned app = 0; app < t->apps; app++)
         if (t->app[app] != NULL)
-            component_ring_app(t->c, app, WAIT_ANY);
+            tcp_news(t, app, WAIT_ANY);
 }
 
 void tcp_recover_step(struct tcp *t, unsigned records)

@@ -22,7 +22,7 @@ static void reply_bare(struct tcp *t, unsigned app, uint32_t slot, const struct 
     if (result < 0)
         tcp_count(t, TCP_C_BAD_REQUESTS);
     /* Who waits for a claim waits for its listener, whichever that was. */
-    component_ring_app(t->c, app, up->op == OP_ACCEPT ? WAIT_ANY : slot);
+    tcp_news(t, app, up->op == OP_ACCEPT ? WAIT_ANY : slot);
 }
 
 static struct tcp_conn *socket_new(struct tcp *t, unsigned app, uint32_t slot,

@@ -86,10 +86,7 @@ struct udp {
     uint16_t apps[APPS_MAX]; /* numbers of those that are ready */
     unsigned app_count;
 
-    struct {
-        uint16_t app;
-        uint32_t slot;
-    } notify[NOTIFY_MAX];
+    struct app_ring notify[NOTIFY_MAX];
     unsigned notify_count;
 };
 

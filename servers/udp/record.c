@@ -179,23 +179,17 @@ void notify(struct udp *u, unsigned app, uint32_t slot)
 {
     for (unsigned i = 0; i < u->notify_count && i < 8; i++) {
         const unsigned last = u->notify_count - 1 - i;
-        if (u->notify[last].app == app && u->notify[last].slot == slot)
+        if (u->notify[last].app == app && u->notify[last].socket == (slot | WAIT_UDP))
             return;
     }
     if (u->notify_count == NOTIFY_MAX)
         notify_flush(u);
-    u->notify[u->notify_count].app = (uint16_t)app;
-    u->notify[u->notify_count++].slot = slot;
+    u->notify[u->notify_count++] = (struct app_ring){(uint16_t)app, slot | WAIT_UDP};
 }
 
 void notify_flush(struct udp *u)
 {
-    if (u->notify_count == 0)
-        return;
-    /* Between our stores and the look at the waiters; see edge/app.h, WAKING. */
-    fence_full();
-    for (unsigned i = 0; i < u->notify_count; i++)
-        component_ring_app(u->c, u->notify[i].app, u->notify[i].slot | WAIT_UDP);
+    component_ring_apps(u->c, u->notify, u->notify_count);
     u->notify_count = 0;
 }
 

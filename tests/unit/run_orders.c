@@ -87,10 +87,10 @@ static void first_waiter(uint32_t generation, int told_by[2], bool done_between)
     assert_int_equal(rings(waiter[1]), 1); /* the ring of the announcement */
     up->waiter[0].socket = 7;
     up->waiter[0].armed = 1;
-    component_ring_app(c, APP, 8);
+    component_ring_apps(c, &(struct app_ring){APP, 8}, 1);
     assert_int_equal(rings(waiter[1]), 0);
-    component_ring_app(c, APP, 7);
-    component_ring_app(c, APP, 7);
+    const struct app_ring twice[] = {{APP, 7}, {APP, 7}};
+    component_ring_apps(c, twice, 2);
     assert_int_equal(rings(waiter[1]), 1);
     if (done_between)
         run_forget_app(c, APP);
