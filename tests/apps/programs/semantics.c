@@ -380,7 +380,8 @@ static void accepting(void)
 static void interrupted(void)
 {
     char c;
-    /* It repeats: one that came before the call it is to interrupt would leave that call waiting. */
+    /* It repeats: one that came before the call it is to interrupt would leave that call waiting.
+     */
     struct itimerval soon = {{0, 30000}, {0, 30000}}, never = {{0, 0}, {0, 0}};
     struct timeval long_time = {5, 0}, short_time = {0, 20000};
     struct sigaction a = {.sa_handler = on_signal};
