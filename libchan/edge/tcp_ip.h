@@ -18,7 +18,8 @@ enum { TCP_NO_CHAIN = 0xffffffff };
 struct tcp_chain {
     uint32_t generation; /* raised before each use; stored last */
     uint32_t conn;
-    uint64_t start, end;  /* offsets in the send stream; bytes */
+    uint64_t start;       /* relative offset of its first byte in the send stream */
+    uint64_t snd_max;     /* of the connection before it: published, if this one never was */
     uint64_t queue_index; /* slot of the queue to ip that names it; never published: not in use */
 };
 _Static_assert(sizeof(struct tcp_chain) == 32, "tcp_chain");

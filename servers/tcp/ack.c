@@ -178,10 +178,6 @@ static void acked_new(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s
     board_trim(k);
     if (k->rxt_next < ack)
         k->rxt_next = ack;
-    if (k->restarted) {
-        k->restarted = false;
-        k->cwnd = tcp_cc_initial(t, k);
-    }
     if (k->recovering) {
         if (ack >= k->recover) {
             k->recovering = k->lost_all = false;

@@ -5,7 +5,8 @@
  * retransmission would carry another connection's bytes to the old peer.
  *
  * A restart loses the lists; they are rebuilt from the table. A chain whose packet was never
- * published (its queue_index is at or behind the tail) goes back to its former generation.
+ * published (its queue_index is at or behind the tail) goes back to its former generation, and its
+ * connection's snd_max to what it was before, so that a successor knows exactly what is under way.
  */
 #include "engine.h"
 
@@ -28,7 +29,7 @@ static void link_chain(struct tcp *t, struct tcp_conn *k, uint32_t id)
     t->chains_used++;
 }
 
-uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start, uint64_t end)
+uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start)
 {
     uint32_t id = NO_CHAIN;
     for (unsigned i = 0; i < 64 && i < t->n_chains; i++) {
@@ -50,7 +51,7 @@ uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start, uint6
     struct tcp_chain *c = &t->chains[id];
     shm_store(&c->conn, k->idx);
     shm_store(&c->start, start);
-    shm_store(&c->end, end);
+    shm_store(&c->snd_max, k->snd_max);
     shm_store(&c->queue_index, t->tx_ip.tail);
     /* Last: from here on the chain is taken, and a successor reads the rest of it. */
     shm_store_release(&c->generation, load_relaxed(&c->generation) + 1);
@@ -134,10 +135,14 @@ void tcp_chain_tx_free(struct tcp *t, struct tcp_conn *k)
     tcp_conn_publish_tx(t, k);
 }
 
-static void note_unsent(struct tcp_conn *k, uint64_t start)
+/* This one never left, so that nothing from its snd_max on did: the first of them that a connection
+ * had in its hands says how far it was. Stored before the chain is given back, so that a second
+ * kill finds either the chain or what follows from it. */
+static void take_back(struct tcp *t, const struct tcp_chain *c)
 {
-    if (k->unsent == 0 || start < k->unsent - 1)
-        k->unsent = start + 1;
+    struct tcp_conn_shm *s = &t->shm[c->conn];
+    if (c->snd_max < s->snd_max && c->snd_max >= s->tx_una)
+        shm_store(&s->snd_max, c->snd_max);
 }
 
 void tcp_chain_recover(struct tcp *t)
@@ -149,9 +154,9 @@ void tcp_chain_recover(struct tcp *t)
         uint32_t done = load_acquire(&t->chain_done[id]);
         if (c->generation == done)
             continue;
-        if (c->queue_index >= tail && c->conn < t->n_conns)
-            note_unsent(&t->conn[c->conn], c->start);
         if (c->queue_index >= tail || c->conn >= t->n_conns) {
+            if (c->conn < t->n_conns)
+                take_back(t, c);
             /* Nobody else has ever seen this use of it. */
             shm_store(&c->generation, done);
             continue;

@@ -57,12 +57,10 @@ void tcp_conn_init(struct tcp *t, struct tcp_conn *k)
     struct tcp_record r = k->r;
     /* Chains outlive us: a successor has linked them before it takes the record over. */
     uint32_t idx = k->idx, first = k->chain_first, last = k->chain_last;
-    uint64_t unsent = k->unsent;
     bool dirty = k->dirty, awaiting = k->awaiting; /* it may still stand in the lists of the turn */
     *k = (struct tcp_conn){.r = r, .idx = idx, .ready = true, .dirty = dirty, .awaiting = awaiting};
     k->chain_first = first;
     k->chain_last = last;
-    k->unsent = t->walked ? 0 : unsent;
     k->queue_next = k->queue_prev = k->member_next = NO_CONN;
     for (unsigned i = 0; i < TIMERS; i++)
         k->when[i] = NEVER;

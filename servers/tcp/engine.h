@@ -65,9 +65,8 @@ struct tcp_conn {
     uint64_t news; /* turn in which it was put into tcp.news */
     bool awaiting; /* is in tcp.acked: rx_acked to be stored after publishing */
     bool ack_now;
-    bool syn_now;   /* (re)send SYN or SYN-ACK */
-    bool restarted; /* one segment only until the first ACK (DESIGN 6.4) */
-    bool push_now;  /* a small segment was kept back long enough */
+    bool syn_now;  /* (re)send SYN or SYN-ACK */
+    bool push_now; /* a small segment was kept back long enough */
 
     /* receive; relative offsets */
     uint64_t rx_nxt, rx_read, rx_edge, rx_acked;
@@ -92,7 +91,6 @@ struct tcp_conn {
     uint64_t snd_wnd, max_wnd;
     uint32_t snd_wl1, snd_wl2;
     uint32_t chain_first, chain_last; /* 1 + number; under way, in order of sending */
-    uint64_t unsent; /* 1 + what a predecessor was about to send when it died; 0: nothing */
 
     /* loss recovery, RFC 6675 with few words */
     unsigned dupacks, n_sacked;
@@ -349,7 +347,7 @@ void tcp_app_ref(struct tcp *t, unsigned app, int by);
 struct sock_name tcp_name_copy(const struct sock_name *n);
 
 /* --- chain.c --- */
-uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start, uint64_t end);
+uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start);
 void tcp_chain_poll(struct tcp *t);
 void tcp_chain_recover(struct tcp *t);
 void tcp_chain_tx_free(struct tcp *t, struct tcp_conn *k);

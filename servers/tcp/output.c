@@ -135,7 +135,7 @@ static bool emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len
         return false;
     uint32_t chain = NO_CHAIN;
     if (len) {
-        chain = tcp_chain_take(t, k, start, start + len);
+        chain = tcp_chain_take(t, k, start);
         if (chain == NO_CHAIN)
             return false;
     }
@@ -379,8 +379,7 @@ static int send_next(struct tcp *t, struct tcp_conn *k)
             k->snd_nxt = at;
     }
     uint64_t win_end = k->tx_una + k->snd_wnd;
-    uint64_t pipe = tcp_ack_pipe(k), cwnd = k->restarted ? k->mss : k->cwnd;
-    uint64_t room = cwnd > pipe ? cwnd - pipe : 0;
+    uint64_t pipe = tcp_ack_pipe(k), room = k->cwnd > pipe ? k->cwnd - pipe : 0;
     uint64_t stop = end < limit ? end : limit;
     uint64_t len = 0;
     if (at < stop && at < win_end) {

@@ -9,8 +9,9 @@
  * ring of the last such copies.
  *
  * Rebuilt: maps of free blocks, chains per connection, groups, ports, timers; replies and counters
- * are published again. As after idle: congestion, round-trip time. Only what the hot words show to
- * be needed is sent: an ACK where the last one may not have left, the first unacknowledged segment.
+ * are published again. As after idle: congestion. Only what the hot words show to be needed is
+ * sent: an ACK where the last one may not have left, a FIN that nobody has acknowledged, new data.
+ * What was published is under way: its ACKs, or the timers, say what becomes of it.
  */
 #include "engine.h"
 
@@ -120,7 +121,10 @@ static int load_hot(struct tcp *t, struct tcp_conn *k)
     k->snd_wnd = k->max_wnd = s->snd_wnd;
     k->snd_wl1 = conn_rcv_nxt(k);
     k->snd_wl2 = conn_seq(k, k->tx_una);
-    k->snd_nxt = k->tx_una;
+    /* All below snd_max is under way (tcp_chain_recover()); of a FIN alone nobody knows. */
+    k->snd_nxt = k->snd_max;
+    if (conn_has_fin(k) && k->snd_max > k->r.tx_fin && k->tx_una <= k->r.tx_fin)
+        k->snd_nxt = k->r.tx_fin;
     k->tx_end = conn_has_fin(k) ? k->r.tx_fin : k->snd_max > k->tx_una ? k->snd_max : k->tx_una;
     /* What the application has read it says itself; at least this much must be so. */
     uint64_t size = ring_bytes(&k->r.rx);
@@ -203,6 +207,15 @@ static void settle(struct tcp *t, struct tcp_conn *k)
     }
 }
 
+/* What getsockopt(TCP_INFO) was told last is in our own region: enough to time the first loss. */
+static void rtt_hint(struct tcp *t, struct tcp_conn *k)
+{
+    const struct down_slot *d = tcp_app_down_slot(t, k->r.app, k->r.slot);
+    uint64_t rtt = d != NULL ? d->info.rtt_us * 1000ull : 0;
+    if (rtt != 0 && rtt < TCP_RTO_MAX_S * SEC)
+        tcp_rtt_sample(t, k, rtt);
+}
+
 static void resume(struct tcp *t, struct tcp_conn *k)
 {
     tcp_rtt_init(t, k);
@@ -233,15 +246,9 @@ static void resume(struct tcp *t, struct tcp_conn *k)
     tcp_conn_sync(t, k);
     if (!k->ready || k->r.state == TCP_CLOSED)
         return;
-    if (k->snd_max > k->tx_una) {
-        /* The peer acknowledges at once what it has got before, but may take its time over a single
-         * segment that is new to it. */
-        k->restarted = k->unsent == 0 || k->unsent - 1 > k->tx_una;
-        k->lost_state = true;
-        k->recover = k->snd_max;
+    rtt_hint(t, k);
+    if (k->snd_max > k->tx_una)
         tcp_timer_rexmt_arm(t, k);
-        tcp_conn_dirty(t, k);
-    }
     /* Its last ACK, or the window that it opened, may not have left; at the beginning that is the
      * ACK of its SYN. */
     if (k->rx_told != (uint32_t)k->rx_edge || k->rx_acked != k->rx_nxt + (k->rx_fin ? 1 : 0) ||

@@ -212,7 +212,6 @@ static void expire_rexmt(struct tcp *t, struct tcp_conn *k)
         k->lost_state = true;
         k->recover = k->snd_max;
         k->snd_nxt = k->tx_una;
-        k->restarted = false;
     }
     k->rtt_start = 0; /* Karn */
     k->backoff++;

@@ -391,6 +391,8 @@ static uint64_t run(const struct scenario *sc, uint64_t at, uint64_t again, unsi
     w.lose_every = sc->lose_every;
     w.swap_every = sc->swap_every;
     w.resets = sc->special == CLOSE_UNREAD || sc->special == CANCEL_CONNECT;
+    /* A reset that died with its sender is asked for by a retransmission. */
+    w.lossless = !sc->lose_every && !sc->swap_every && sc->special != CLOSE_UNREAD;
     w.chain_delay = 2;
     world_create(&w, adjust);
     struct side *victim = &w.side[0], *peer = &w.side[1];

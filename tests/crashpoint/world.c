@@ -184,6 +184,24 @@ static void judge(struct side *s, const struct packet *p)
     }
 }
 
+/* On a wire that loses nothing no byte is sent twice, whoever died: what the predecessor had
+ * published its successor knows. */
+static void judge_data(struct side *s, const struct packet *p)
+{
+    const uint8_t *h = p->hdr;
+    uint32_t seq = be32(h + 4), end = seq + p->payload_len;
+    if (h[13] & TH_SYN)
+        s->data_known = false;
+    if (p->payload_len == 0)
+        return;
+    if (s->data_known && seq_lt(seq, s->data_max) && s->w->lossless)
+        violation(s->w, "side %u sent %u bytes again", s->number,
+                  seq_lt(end, s->data_max) ? p->payload_len : s->data_max - seq);
+    if (!s->data_known || seq_lt(s->data_max, end))
+        s->data_max = end;
+    s->data_known = true;
+}
+
 static void complete(struct side *s)
 {
     unsigned kept = 0;
@@ -216,6 +234,7 @@ static void from_tcp(struct side *s)
             at += m->p.piece[i].len;
         }
         judge(s, &m->p);
+        judge_data(s, &m->p);
         if (m->p.chain != TCP_NO_CHAIN) {
             s->open[s->n_open].chain = m->p.chain;
             s->open[s->n_open].generation = m->p.chain_generation;

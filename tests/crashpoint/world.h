@@ -36,6 +36,8 @@ struct side {
     uint64_t sent; /* packets that left this side */
     uint32_t max_edge;
     bool edge_known;
+    uint32_t data_max; /* sequence number behind all data that was published */
+    bool data_known;
     struct { /* chains that the driver has not finished */
         uint32_t chain, generation;
         uint64_t due;
@@ -53,7 +55,8 @@ struct world {
     uint64_t chain_delay;            /* steps until a chain is complete */
     unsigned violations;
     bool quiet;
-    bool resets; /* they belong to the scenario */
+    bool resets;   /* they belong to the scenario */
+    bool lossless; /* nothing is lost or late: no byte may be sent twice */
 };
 
 void world_create(struct world *w, void (*adjust)(struct stack_config *cfg));

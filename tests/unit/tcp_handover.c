@@ -479,6 +479,29 @@ static void killed_before_anything_left(void **state)
     assert_true(sent >= 5);
 }
 
+/* What had been published is under way: its successor waits for the ACK, and takes any of them. */
+static void killed_after_all_had_left(void **state)
+{
+    (void)state;
+    established_state();
+    app_writes(3000);
+    assert_int_equal(sent, 3);
+    inject(TH_ACK, their(0), our(1000), NULL, 0);
+    world_successor(us, END_KILLED);
+    look();
+    assert_int_equal(sent, 0);
+    app_writes(1000); /* goes on behind it */
+    assert_int_equal(sent, 1);
+    assert_int_equal(counter(TCP_C_RETRANS), 0);
+    inject(TH_ACK, their(0), our(4000), NULL, 0);
+    assert_int_equal(conn()->tx_una, 4000);
+    app_writes(1000);
+    world_successor(us, END_KILLED);
+    look();
+    later(2 * SEC); /* it was lost after all */
+    assert_true(counter(TCP_C_RETRANS) > 0);
+}
+
 /* --- bytes are counted once, over restarts --- */
 
 static void payload_counters(void **state)
@@ -532,6 +555,7 @@ int main(void)
         T(window_of_the_peer),
         T(window_that_is_closed),
         T(killed_before_anything_left),
+        T(killed_after_all_had_left),
         T(payload_counters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
