@@ -155,8 +155,7 @@ static void lost_again(struct tcp_conn *k)
 static void acked_new(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s, uint64_t ack)
 {
     uint64_t bytes = ack - k->tx_una;
-    /* Was the window in use when this was sent? */
-    bool limited = k->snd_nxt - k->tx_una + 2ull * k->mss >= k->cwnd || k->cwnd < k->ssthresh;
+    uint64_t flight = k->snd_nxt - k->tx_una;
 
     if (k->rtt_start && ack >= k->rtt_seq) {
         tcp_rtt_sample(t, k, t->now - k->rtt_start);
@@ -196,7 +195,7 @@ static void acked_new(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s
         k->dupacks = 0;
         if (k->lost_state && ack >= k->recover)
             k->lost_state = false;
-        tcp_cc_acked(t, k, bytes, limited);
+        tcp_cc_acked(t, k, bytes, flight);
     }
     tcp_chain_tx_free(t, k);
     tcp_conn_publish_tx(t, k);

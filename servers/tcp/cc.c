@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * Congestion control behind four events: acknowledged, recovery, timeout, idle. NewReno (RFC 5681,
- * 6582) and CUBIC (RFC 9438). And the round-trip time (RFC 6298). All of it private: after a
- * restart a connection begins as after idle.
+ * What all congestion-control algorithms share: see cc.h.
  */
 #include "engine.h"
 
-enum { CC_NEWRENO = 0, CC_CUBIC = 1 };
-static const double CUBIC_C = 0.4, CUBIC_BETA = 0.7;
+#include <errno.h>
 
-/* Newton's method; it closes in from above by a third a step, then fast. */
-static double cube_root(double v)
+static const struct tcp_cc_ops *const algorithms[TCP_CC_ALGORITHMS] = {
+    [TCP_CC_NEWRENO] = &tcp_cc_newreno,
+    [TCP_CC_CUBIC] = &tcp_cc_cubic,
+};
+
+static const struct tcp_cc_ops *ops(const struct tcp_conn *k)
 {
-    if (v <= 0)
-        return 0;
-    double x = v > 1 ? v / 3 + 1 : 1;
-    for (unsigned i = 0; i < 40; i++)
-        x = (2 * x + v / (x * x)) / 3;
-    return x;
+    return algorithms[k->r.congestion < TCP_CC_ALGORITHMS ? k->r.congestion : TCP_CC_CUBIC];
+}
+
+const char *tcp_cc_name(uint8_t algorithm)
+{
+    return algorithm < TCP_CC_ALGORITHMS ? algorithms[algorithm]->name : NULL;
 }
 
 uint64_t tcp_cc_initial(const struct tcp *t, const struct tcp_conn *k)
@@ -28,135 +29,165 @@ uint64_t tcp_cc_initial(const struct tcp *t, const struct tcp_conn *k)
 
 void tcp_cc_init(struct tcp *t, struct tcp_conn *k)
 {
-    k->cwnd = tcp_cc_initial(t, k);
-    k->ssthresh = UINT32_MAX;
-    k->cwnd_acked = 0;
-    k->cubic.epoch = 0;
-    k->cubic.w_max = 0;
+    k->cc = (struct tcp_cc){.event = TCP_CC_NONE};
+    tcp_hystart_init(&k->cc.hystart);
+    k->cc.round_end = k->snd_nxt;
+    /* A SYN lost once may be chance (RFC 6928 2 leaves it open; Linux forgives one). */
+    k->cwnd = k->tries > 1 ? k->mss : tcp_cc_initial(t, k);
+    k->ssthresh = TCP_CC_NO_THRESHOLD;
     k->idle_since = t->now;
 }
 
-static void cubic_acked(struct tcp *t, struct tcp_conn *k, uint64_t bytes)
+int tcp_cc_select(struct tcp_conn *k, uint64_t algorithm)
 {
-    double mss = k->mss, cwnd = (double)k->cwnd / mss;
-    if (k->cubic.epoch == 0) {
-        k->cubic.epoch = t->now;
-        k->cubic.w_est = cwnd;
-        if (k->cubic.w_max < cwnd)
-            k->cubic.w_max = cwnd;
-        k->cubic.k = cube_root((k->cubic.w_max - cwnd) / CUBIC_C);
+    if (algorithm >= TCP_CC_ALGORITHMS)
+        return -ENOENT;
+    if (k->r.congestion != algorithm) {
+        k->r.congestion = (uint8_t)algorithm;
+        memset(&k->cc.state, 0, sizeof k->cc.state);
+        k->cc.before.cwnd = 0;
     }
-    /* RFC 9438 4.2: the target is where the curve will be one round trip from now. */
-    double at = (double)(t->now - k->cubic.epoch + k->srtt) / 1e9 - k->cubic.k;
-    double target = CUBIC_C * at * at * at + k->cubic.w_max;
-    if (target > 1.5 * cwnd)
-        target = 1.5 * cwnd;
-    /* 4.3: not slower than Reno would be. */
-    double acked = (double)bytes / mss;
-    k->cubic.w_est += 3.0 * (1.0 - CUBIC_BETA) / (1.0 + CUBIC_BETA) * acked / cwnd;
-    double next = cwnd;
-    if (target > cwnd)
-        next += (target - cwnd) / cwnd * acked;
-    if (k->cubic.w_est > next)
-        next = k->cubic.w_est;
-    if (next > 1.5 * cwnd)
-        next = 1.5 * cwnd;
-    k->cwnd = (uint64_t)(next * mss);
+    return 0;
 }
 
-void tcp_cc_acked(struct tcp *t, struct tcp_conn *k, uint64_t bytes, bool limited)
+/* --- growing --- */
+
+/* RFC 7661: a window that was not used is no proof that it may grow. In slow start half of it is
+ * enough, as in its "validated phase" and in Linux: the other half was opened by these very ACKs.
+ */
+static bool in_use(struct tcp *t, struct tcp_conn *k, uint64_t flight)
 {
-    /* RFC 7661: a window that was not used is not proof that it may grow. */
-    if (!limited || k->recovering)
+    struct tcp_cc *c = &k->cc;
+    if (k->tx_una >= c->round_end) {
+        c->round_end = k->snd_nxt;
+        c->used_before = c->used;
+        c->used = 0;
+        tcp_hystart_round(k);
+    }
+    if (flight > c->used)
+        c->used = flight;
+    uint64_t used = c->used > c->used_before ? c->used : c->used_before;
+    bool yes = k->cwnd < k->ssthresh ? used * 2 >= k->cwnd : used + 2ull * k->mss >= k->cwnd;
+    if (!yes && c->paused_at == 0) {
+        c->paused_at = t->now;
+    } else if (yes && c->paused_at != 0) {
+        if (ops(k)->paused)
+            ops(k)->paused(k, t->now - c->paused_at);
+        c->paused_at = 0;
+    }
+    return yes;
+}
+
+void tcp_cc_acked(struct tcp *t, struct tcp_conn *k, uint64_t bytes, uint64_t flight)
+{
+    bool used = in_use(t, k, flight);
+    if (!used || k->recovering || (k->cc.event == TCP_CC_ECN && k->tx_una < k->cc.event_end))
         return;
     if (k->cwnd < k->ssthresh) {
-        k->cwnd += bytes;
-        if (k->cwnd > k->ssthresh)
-            k->cwnd = k->ssthresh;
-    } else if (k->r.congestion == CC_CUBIC) {
-        cubic_acked(t, k, bytes);
+        uint64_t room = k->ssthresh - k->cwnd, grow = tcp_hystart_grow(k, bytes);
+        k->cwnd += grow < room ? grow : room;
     } else {
-        k->cwnd_acked += bytes;
-        if (k->cwnd_acked >= k->cwnd) {
-            k->cwnd_acked -= k->cwnd;
-            k->cwnd += k->mss;
-        }
+        ops(k)->avoid(t, k, bytes);
     }
-    if (k->cwnd > 1u << 30)
-        k->cwnd = 1u << 30;
+    if (k->cwnd > TCP_CC_CWND_MAX)
+        k->cwnd = TCP_CC_CWND_MAX;
 }
 
-static void reduce(struct tcp_conn *k, uint64_t flight)
+/* --- reducing --- */
+
+static void reduce(struct tcp_conn *k, uint64_t flight, enum tcp_cc_event event)
 {
-    double beta = k->r.congestion == CC_CUBIC ? CUBIC_BETA : 0.5;
-    uint64_t from = flight < k->cwnd ? flight : k->cwnd;
-    if (k->r.congestion == CC_CUBIC) {
-        double w = (double)k->cwnd / k->mss;
-        /* Fast convergence, RFC 9438 4.7. */
-        k->cubic.w_max = w < k->cubic.w_max ? w * (1 + CUBIC_BETA) / 2 : w;
-        k->cubic.epoch = 0;
-    }
-    k->ssthresh = (uint64_t)((double)from * beta);
+    struct tcp_cc *c = &k->cc;
+    c->before.state = c->state;
+    c->before.cwnd = k->cwnd;
+    c->before.ssthresh = k->ssthresh;
+    c->event_end = k->snd_max;
+    /* What is in flight counts (RFC 5681 3.1), never more than was allowed to be. */
+    k->ssthresh = ops(k)->reduce(k, flight < k->cwnd ? flight : k->cwnd, event);
     if (k->ssthresh < 2ull * k->mss)
         k->ssthresh = 2ull * k->mss;
-    k->cwnd_acked = 0;
+    c->event = event;
+    c->paused_at = 0;
+}
+
+/* What was in flight when the last event came is the same event: one reduction per window. */
+static bool same_event(const struct tcp_conn *k)
+{
+    return k->cc.event != TCP_CC_NONE && k->tx_una < k->cc.event_end;
 }
 
 void tcp_cc_enter_recovery(struct tcp *t, struct tcp_conn *k, uint64_t flight)
 {
     (void)t;
-    reduce(k, flight);
-    k->cwnd = k->ssthresh;
+    if (!same_event(k))
+        reduce(k, flight, TCP_CC_LOSS);
+    if (k->cwnd > k->ssthresh) /* not after a timeout */
+        k->cwnd = k->ssthresh;
+}
+
+bool tcp_cc_ecn(struct tcp *t, struct tcp_conn *k, uint64_t flight)
+{
+    (void)t;
+    if (same_event(k))
+        return false;
+    reduce(k, flight, TCP_CC_ECN);
+    if (k->cwnd > k->ssthresh)
+        k->cwnd = k->ssthresh;
+    return true;
 }
 
 void tcp_cc_timeout(struct tcp *t, struct tcp_conn *k, uint64_t flight)
 {
     (void)t;
-    /* Only the first timeout of a row (RFC 5681 3.1). */
-    if (k->backoff == 0)
-        reduce(k, flight);
+    /* Only the first timeout of a row (RFC 5681 3.1); in fast recovery the window was reduced for
+     * these losses. */
+    if (k->backoff == 0 && (!same_event(k) || k->cc.event == TCP_CC_TIMEOUT))
+        reduce(k, flight, TCP_CC_TIMEOUT);
     k->cwnd = k->mss;
 }
 
-/* Nothing was sent for longer than the timeout: what the path takes is unknown (RFC 5681 4.1). */
+/* RFC 9438 4.9. The window may have grown since. */
+void tcp_cc_undo(struct tcp *t, struct tcp_conn *k)
+{
+    struct tcp_cc *c = &k->cc;
+    (void)t;
+    if (c->before.cwnd == 0)
+        return;
+    if (k->cwnd < c->before.cwnd)
+        k->cwnd = c->before.cwnd;
+    if (k->ssthresh < c->before.ssthresh)
+        k->ssthresh = c->before.ssthresh;
+    c->state = c->before.state;
+    c->before.cwnd = 0;
+    c->event = TCP_CC_NONE;
+}
+
+/* RFC 5681 4.1 goes back to the restart window at once; Linux halves the window for each timeout
+ * that passed, and keeps what it had learnt as the threshold. */
 void tcp_cc_idle(struct tcp *t, struct tcp_conn *k)
 {
-    uint64_t restart = tcp_cc_initial(t, k);
-    if (k->cwnd > restart)
-        k->cwnd = restart;
-    k->cubic.epoch = 0;
+    uint64_t restart = tcp_cc_initial(t, k), known = k->cwnd / 4 * 3;
+    if (k->rto == 0 || t->now - k->idle_since < k->rto)
+        return;
+    if (k->ssthresh < known)
+        k->ssthresh = known;
+    uint64_t timeouts = (t->now - k->idle_since) / k->rto;
+    k->idle_since += timeouts * k->rto;
+    while (timeouts-- && k->cwnd > restart)
+        k->cwnd = k->cwnd / 2 > restart ? k->cwnd / 2 : restart;
+    k->cc.used = k->cc.used_before = k->cc.paused_at = 0;
+    k->cc.round_end = k->snd_nxt;
+    if (ops(k)->restart)
+        ops(k)->restart(k);
 }
 
-/* --- RTT --- */
-
-void tcp_rtt_init(struct tcp *t, struct tcp_conn *k)
+uint64_t tcp_cc_pacing_rate(const struct tcp *t, const struct tcp_conn *k)
 {
     (void)t;
-    k->srtt = 0;
-    k->rto = SEC; /* RFC 6298 2.1 */
-    k->backoff = k->tries = 0;
-}
-
-void tcp_rtt_sample(struct tcp *t, struct tcp_conn *k, uint64_t rtt)
-{
-    uint64_t least = (t->cfg->tcp_rto_min_ms ? t->cfg->tcp_rto_min_ms : 200) * MSEC;
-    if (rtt == 0)
-        rtt = 1000;
-    if (k->srtt == 0) {
-        k->srtt = rtt;
-        k->rttvar = rtt / 2;
-    } else {
-        uint64_t err = rtt > k->srtt ? rtt - k->srtt : k->srtt - rtt;
-        k->rttvar += err / 4;
-        k->rttvar -= k->rttvar / 4;
-        k->srtt += rtt / 8;
-        k->srtt -= k->srtt / 8;
-        if (k->srtt == 0)
-            k->srtt = 1000;
-    }
-    /* The least applies to the variance term, as Linux: a long path keeps its margin. */
-    uint64_t var = 4 * k->rttvar;
-    k->rto = k->srtt + (var > least ? var : least);
-    if (k->rto > TCP_RTO_MAX_S * SEC)
-        k->rto = TCP_RTO_MAX_S * SEC;
+    if (k->srtt == 0)
+        return 0;
+    uint64_t percent = k->cwnd < k->ssthresh / 2 ? 200 : 120;
+    uint64_t flight = k->snd_nxt - k->tx_una, most = k->cwnd > flight ? k->cwnd : flight;
+    /* 2^30 bytes * 2 * 10^9 fits. */
+    return most * percent / 100 * SEC / k->srtt;
 }

@@ -6,7 +6,7 @@
  *   request.c   what applications ask for         listen.c    listeners, claims, SYN handling
  *   input.c     SEGMENT ARRIVES                   output.c    what to send now
  *   rx.c        received data into rings          ack.c       acknowledgements, SACK board
- *   timer.c     the heap, and what expires        cc.c        congestion control
+ *   timer.c     the heap, and what expires        cc.h        congestion control, round-trip time
  *   conn.c      life of a socket, its down slot   chain.c     send buffers under way
  *   record.c    committed state                   recover.c   a successor's start
  *   lookup.c    index by addresses                ring.c      blocks in application regions
@@ -18,6 +18,7 @@
 #ifndef EFT_SERVERS_TCP_ENGINE_H
 #define EFT_SERVERS_TCP_ENGINE_H
 
+#include "cc.h"
 #include "counters.h"
 #include "libchan/edge/frame_return.h"
 #include "libchan/edge/packet.h"
@@ -102,15 +103,16 @@ struct tcp_conn {
     uint64_t rxt_mark; /* snd_max when the hole at tx_una was retransmitted */
     bool rxt_first;    /* the first one goes out whatever the pipe */
     /* congestion control */
-    uint64_t cwnd, ssthresh, cwnd_acked;
-    uint64_t idle_since; /* time of the last data sent */
-    struct {             /* CUBIC, RFC 9438 */
-        uint64_t epoch;  /* time; 0: none */
-        double w_max, k, w_est;
-    } cubic;
+    uint64_t cwnd, ssthresh; /* bytes */
+    uint64_t idle_since;     /* time of the last data sent */
+    struct tcp_cc cc;
 
     /* timing */
-    uint64_t srtt, rttvar, rto; /* ns */
+    uint64_t srtt, rttvar, rto; /* ns; srtt 0: no sample yet */
+    uint64_t min_rtt;           /* least of the last minutes; ns; 0: no sample yet */
+    uint64_t min_rtt_now, min_rtt_before, min_rtt_at; /* for min_rtt: rtt.c */
+    uint64_t rtt_round;               /* a round trip ends when it is acknowledged */
+    unsigned rtt_samples, rtt_weight; /* in this one, in the last one */
     unsigned backoff, tries;
     uint64_t rtt_seq, rtt_start; /* one timed segment; rtt_start 0: none */
     uint64_t when[TIMERS];       /* NEVER: off */
@@ -359,16 +361,6 @@ void tcp_timer_run(struct tcp *t, unsigned quota);
 uint64_t tcp_timer_next(const struct tcp *t);
 void tcp_timer_rexmt_arm(struct tcp *t, struct tcp_conn *k);
 void tcp_timer_keep_arm(struct tcp *t, struct tcp_conn *k);
-
-/* --- cc.c --- */
-void tcp_cc_init(struct tcp *t, struct tcp_conn *k);
-void tcp_cc_acked(struct tcp *t, struct tcp_conn *k, uint64_t bytes, bool limited);
-void tcp_cc_enter_recovery(struct tcp *t, struct tcp_conn *k, uint64_t flight);
-void tcp_cc_timeout(struct tcp *t, struct tcp_conn *k, uint64_t flight);
-void tcp_cc_idle(struct tcp *t, struct tcp_conn *k);
-uint64_t tcp_cc_initial(const struct tcp *t, const struct tcp_conn *k);
-void tcp_rtt_sample(struct tcp *t, struct tcp_conn *k, uint64_t rtt);
-void tcp_rtt_init(struct tcp *t, struct tcp_conn *k);
 
 /* --- rx.c --- */
 enum rx_result { RX_OK = 0, RX_BAD_CHECKSUM = 1 };

@@ -282,9 +282,8 @@ static int do_setopt(struct tcp *t, struct tcp_conn *k, const struct up_slot *up
         k->r.maxseg = (uint16_t)v;
         break;
     case OPT_CONGESTION:
-        if (v > 1)
+        if (tcp_cc_select(k, v) != 0)
             return -ENOENT;
-        k->r.congestion = (uint8_t)v;
         break;
     case OPT_SNDBUF:
         k->r.sndbuf_shift = (uint8_t)shift_for(v);

@@ -97,14 +97,6 @@ uint64_t tcp_timer_next(const struct tcp *t)
 
 /* --- what to wait for --- */
 
-static uint64_t backed_off(const struct tcp_conn *k)
-{
-    uint64_t d = k->rto;
-    for (unsigned i = 0; i < k->backoff && d < TCP_RTO_MAX_S * SEC; i++)
-        d *= 2;
-    return d < TCP_RTO_MAX_S * SEC ? d : TCP_RTO_MAX_S * SEC;
-}
-
 /* Something is under way: the retransmission timer. Nothing is, but there is data that the window
  * keeps back: the persist timer (RFC 9293 3.8.6.1). Called when either may have changed; restarts
  * the timer (RFC 6298 5.3). */
@@ -121,11 +113,11 @@ void tcp_timer_rexmt_arm(struct tcp *t, struct tcp_conn *k)
             tcp_timer_set(t, k, TIMER_REXMT, t->now + probe);
             return;
         }
-        tcp_timer_set(t, k, TIMER_REXMT, t->now + backed_off(k));
+        tcp_timer_set(t, k, TIMER_REXMT, t->now + tcp_rtt_timeout(t, k));
     } else if (conn_synchronised(k) && k->r.state != TCP_TIME_WAIT && k->tx_end > k->snd_nxt) {
         if (k->rexmt != REXMT_PERSIST || k->when[TIMER_REXMT] == NEVER) {
             k->rexmt = REXMT_PERSIST;
-            tcp_timer_set(t, k, TIMER_REXMT, t->now + backed_off(k));
+            tcp_timer_set(t, k, TIMER_REXMT, t->now + tcp_rtt_timeout(t, k));
         }
     } else {
         k->rexmt = REXMT_NONE;
