@@ -175,7 +175,7 @@ peer_address() {
 
 kernel_up() {
     netns_veth "${STACK_LINK_NS:-$PEER}" "$DEVICE" "$STACK" "$DEVICE"
-    [ "${STACK_OFFLOAD:-yes}" = yes ] || in_stack ethtool -K "$DEVICE" tx off tso off gso off gro off
+    [ "${STACK_OFFLOAD:-yes}" = yes ] || in_stack ethtool -K "$DEVICE" tx off tso off gso off gro off >/dev/null
     ip -n "$STACK" addr add "$STACK_IP/24" dev "$DEVICE"
     netns_peer "$STACK"
 }

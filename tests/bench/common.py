@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the benchmarks of this folder share."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def machine(program):
+    """What a figure is worth nothing without."""
+
+    def output(*command):
+        if shutil.which(command[0]) is None:
+            return "?"
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE).stdout.strip()
+
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
+        model = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), "?")
+    return {
+        "commit": output("git", "describe", "--always", "--dirty"),
+        "kernel": platform.release(),
+        "processor": model,
+        "processors": os.cpu_count(),
+        "command": " ".join([f"tests/bench/{program}", *sys.argv[1:]]),
+    }
