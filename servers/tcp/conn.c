@@ -64,7 +64,6 @@ void tcp_conn_init(struct tcp *t, struct tcp_conn *k)
     k->queue_next = k->queue_prev = k->member_next = NO_CONN;
     for (unsigned i = 0; i < TIMERS; i++)
         k->when[i] = NEVER;
-    k->heap_key = NEVER;
     k->quickacks = TCP_QUICKACKS;
     k->last_heard = k->progress_at = t->now;
     k->mss = 536;

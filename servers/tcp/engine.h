@@ -6,7 +6,7 @@
  *   request.c   what applications ask for         listen.c    listeners, claims, SYN handling
  *   input.c     SEGMENT ARRIVES                   output.c    what to send now
  *   rx.c        received data into rings          ack.c       acknowledgements, SACK board
- *   timer.c     the heap, and what expires        cc.h        congestion control, round-trip time
+ *   timer.c     what expires, wheel.c when         cc.h        congestion control, round-trip time
  *   conn.c      life of a socket, its down slot   chain.c     send buffers under way
  *   record.c    committed state                   recover.c   a successor's start
  *   lookup.c    index by addresses                ring.c      blocks in application regions
@@ -29,6 +29,7 @@
 #include "segment.h"
 #include "servers/run/component.h"
 #include "servers/wire/route.h"
+#include "wheel.h"
 
 #define MSEC 1000000ull
 #define SEC  (1000 * MSEC)
@@ -116,11 +117,9 @@ struct tcp_conn {
     unsigned backoff, tries;
     uint64_t rtt_seq, rtt_start; /* one timed segment; rtt_start 0: none */
     uint64_t when[TIMERS];       /* NEVER: off */
-    uint32_t heap_pos;           /* 1 + position; 0: not in the heap */
-    uint64_t heap_key;
-    uint8_t rexmt;    /* enum tcp_rexmt */
-    bool tail_probed; /* since the last progress */
-    bool lost_all;    /* in recovery: all below the highest SACK is lost */
+    uint8_t rexmt;               /* enum tcp_rexmt */
+    bool tail_probed;            /* since the last progress */
+    bool lost_all;               /* in recovery: all below the highest SACK is lost */
     uint64_t last_heard, progress_at;
     unsigned keep_probes;
     uint64_t challenge_at; /* second in which challenge_n were sent */
@@ -208,7 +207,7 @@ struct tcp {
     struct app_ring news[TCP_NEWS];
     uint32_t n_news, *acked, n_acked;
     uint64_t news_turn;
-    uint32_t *heap, n_heap;
+    struct wheel wheel; /* of records by their earliest deadline */
 
     struct tcp_group *group[TCP_GROUP_HASH];
     uint32_t group_last;

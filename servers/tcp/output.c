@@ -91,7 +91,7 @@ static void acked_now(struct tcp *t, struct tcp_conn *k)
 {
     k->ack_now = false;
     k->unacked = 0;
-    k->when[TIMER_DELACK] = NEVER;
+    tcp_timer_set(t, k, TIMER_DELACK, NEVER);
     uint64_t ack = k->rx_nxt + (k->rx_fin ? 1 : 0);
     if ((k->rx_acked != ack || k->rx_told != (uint32_t)k->rx_edge) && !k->awaiting) {
         k->awaiting = true;

@@ -60,7 +60,7 @@ void tcp_dispose(struct component *c)
     free(t->dirty);
     free(t->dirty2);
     free(t->acked);
-    free(t->heap);
+    wheel_fini(&t->wheel);
 }
 
 static int start(struct component *c, uint64_t now)
@@ -97,9 +97,8 @@ static int start(struct component *c, uint64_t now)
     t->dirty = calloc(t->n_conns, sizeof *t->dirty);
     t->dirty2 = calloc(t->n_conns, sizeof *t->dirty2);
     t->acked = calloc(t->n_conns, sizeof *t->acked);
-    t->heap = calloc(t->n_conns, sizeof *t->heap);
     if (!t->conn || !t->free || !t->free_known || !t->link || !t->dirty || !t->dirty2 ||
-        !t->acked || !t->heap)
+        !t->acked || wheel_init(&t->wheel, t->n_conns, now) != 0)
         return -ENOMEM;
     for (unsigned i = 0; i < TCP_COUNTERS; i++)
         t->counter[i] = c->block->counter[i];

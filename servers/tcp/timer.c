@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * Timers: a binary heap of connections by their earliest deadline. Putting a deadline off costs
- * nothing (the heap's key is then too early, and is corrected when it comes up), so that the
- * retransmission timer may be restarted for each ACK. A restart arms them anew from the records.
+ * Timers: each connection stands in the wheel (wheel.h) at its earliest deadline or before. Putting
+ * a deadline off costs nothing: the entry is then too early, and is filed anew when it comes up.
+ * The last deadline that is stopped takes it out, so that an idle stack sleeps. A restart arms them
+ * anew from the records.
  */
 #include "engine.h"
 
@@ -17,82 +18,25 @@ static uint64_t earliest(const struct tcp_conn *k)
     return at;
 }
 
-static void place(struct tcp *t, uint32_t pos, uint32_t idx)
-{
-    t->heap[pos] = idx;
-    t->conn[idx].heap_pos = pos + 1;
-}
-
-static void sift_up(struct tcp *t, uint32_t pos)
-{
-    uint32_t idx = t->heap[pos];
-    uint64_t key = t->conn[idx].heap_key;
-    while (pos > 0) {
-        uint32_t parent = (pos - 1) / 2;
-        if (t->conn[t->heap[parent]].heap_key <= key)
-            break;
-        place(t, pos, t->heap[parent]);
-        pos = parent;
-    }
-    place(t, pos, idx);
-}
-
-static void sift_down(struct tcp *t, uint32_t pos)
-{
-    uint32_t idx = t->heap[pos];
-    uint64_t key = t->conn[idx].heap_key;
-    for (;;) {
-        uint32_t child = 2 * pos + 1;
-        if (child >= t->n_heap)
-            break;
-        if (child + 1 < t->n_heap &&
-            t->conn[t->heap[child + 1]].heap_key < t->conn[t->heap[child]].heap_key)
-            child++;
-        if (t->conn[t->heap[child]].heap_key >= key)
-            break;
-        place(t, pos, t->heap[child]);
-        pos = child;
-    }
-    place(t, pos, idx);
-}
-
-static void remove_at(struct tcp *t, uint32_t pos)
-{
-    t->conn[t->heap[pos]].heap_pos = 0;
-    uint32_t last = t->heap[--t->n_heap];
-    if (pos == t->n_heap)
-        return;
-    place(t, pos, last);
-    sift_up(t, pos);
-    sift_down(t, t->conn[last].heap_pos - 1);
-}
-
 void tcp_timer_set(struct tcp *t, struct tcp_conn *k, enum tcp_timer timer, uint64_t when)
 {
     k->when[timer] = when;
-    if (when == NEVER)
-        return;
-    if (k->heap_pos == 0) {
-        k->heap_key = when;
-        place(t, t->n_heap++, k->idx);
-        sift_up(t, k->heap_pos - 1);
-    } else if (when < k->heap_key) {
-        k->heap_key = when;
-        sift_up(t, k->heap_pos - 1);
-    }
+    if (when < wheel_at(&t->wheel, k->idx))
+        wheel_put(&t->wheel, k->idx, when);
+    else if (when == NEVER && earliest(k) == NEVER)
+        wheel_take(&t->wheel, k->idx);
 }
 
 void tcp_timer_stop_all(struct tcp *t, struct tcp_conn *k)
 {
     for (unsigned i = 0; i < TIMERS; i++)
         k->when[i] = NEVER;
-    if (k->heap_pos)
-        remove_at(t, k->heap_pos - 1);
+    wheel_take(&t->wheel, k->idx);
 }
 
 uint64_t tcp_timer_next(const struct tcp *t)
 {
-    return t->n_heap ? t->conn[t->heap[0]].heap_key : NEVER;
+    return wheel_next(&t->wheel);
 }
 
 /* --- what to wait for --- */
@@ -241,40 +185,39 @@ static void expire_life(struct tcp *t, struct tcp_conn *k)
         tcp_conn_end(t, k, 0);
 }
 
+static void expire(struct tcp *t, struct tcp_conn *k, enum tcp_timer timer)
+{
+    k->when[timer] = NEVER;
+    switch (timer) {
+    case TIMER_REXMT:
+        expire_rexmt(t, k);
+        break;
+    case TIMER_DELACK:
+        k->ack_now = true;
+        tcp_conn_dirty(t, k);
+        break;
+    case TIMER_KEEP:
+        expire_keep(t, k);
+        break;
+    default:
+        expire_life(t, k);
+    }
+}
+
 void tcp_timer_run(struct tcp *t, unsigned quota)
 {
-    while (quota-- && t->n_heap && t->conn[t->heap[0]].heap_key <= t->now) {
-        struct tcp_conn *k = &t->conn[t->heap[0]];
-        unsigned due = TIMERS;
-        for (unsigned i = 0; i < TIMERS; i++)
-            if (k->when[i] <= t->now && (due == TIMERS || k->when[i] < k->when[due]))
+    unsigned moves = 8 * quota; /* of entries to finer slots: a tenth of the work of an expiry */
+    uint32_t idx;
+    while (quota-- && (idx = wheel_pop(&t->wheel, t->now, &moves)) != WHEEL_NONE) {
+        struct tcp_conn *k = &t->conn[idx];
+        unsigned due = 0;
+        for (unsigned i = 1; i < TIMERS; i++)
+            if (k->when[i] < k->when[due])
                 due = i;
-        if (due < TIMERS) {
-            k->when[due] = NEVER;
-            switch (due) {
-            case TIMER_REXMT:
-                expire_rexmt(t, k);
-                break;
-            case TIMER_DELACK:
-                k->ack_now = true;
-                tcp_conn_dirty(t, k);
-                break;
-            case TIMER_KEEP:
-                expire_keep(t, k);
-                break;
-            default:
-                expire_life(t, k);
-            }
-        }
-        if (!k->heap_pos)
-            continue; /* it is gone */
-        uint64_t at = earliest(k);
-        if (at == NEVER) {
-            remove_at(t, k->heap_pos - 1);
-        } else {
-            k->heap_key = at;
-            sift_down(t, k->heap_pos - 1);
-            sift_up(t, k->heap_pos - 1);
-        }
+        if (k->when[due] <= t->now)
+            expire(t, k, due);
+        const uint64_t at = earliest(k);
+        if (at != NEVER && wheel_at(&t->wheel, idx) > at)
+            wheel_put(&t->wheel, idx, at);
     }
 }
