@@ -75,6 +75,8 @@ struct stack_config {
     uint32_t tcp_sndbuf, tcp_rcvbuf; /* first ring size; bytes, powers of two */
     uint32_t tcp_rto_min_ms, tcp_delack_ms, tcp_timewait_ms, tcp_initial_window, tcp_syn_retries,
         tcp_retries, tcp_keepalive_s;
+    uint32_t tcp_challenge_ms; /* between answers to unacceptable segments; 0 no limit */
+    uint32_t tcp_synack_retries, tcp_fin_timeout_s;
     uint8_t tcp_timestamps, tcp_sack, tcp_window_scaling, tcp_congestion; /* 0 newreno 1 cubic */
     uint32_t udp_sndbuf, udp_rcvbuf; /* ring sizes; bytes, powers of two */
     uint16_t port_first, port_last;  /* ephemeral */

@@ -78,6 +78,9 @@ static const struct number_key number_keys[] = {
     {"tcp", "syn_retries", FIELD(tcp_syn_retries, U32), false, 0, 16},
     {"tcp", "retries", FIELD(tcp_retries, U32), false, 1, 32},
     {"tcp", "keepalive_s", FIELD(tcp_keepalive_s, U32), false, 1, 86400},
+    {"tcp", "challenge_ms", FIELD(tcp_challenge_ms, U32), false, 0, 60000},
+    {"tcp", "synack_retries", FIELD(tcp_synack_retries, U32), false, 0, 16},
+    {"tcp", "fin_timeout_s", FIELD(tcp_fin_timeout_s, U32), false, 1, 3600},
     {"udp", "sndbuf", FIELD(udp_sndbuf, U32), true, 4096, 16u << 20},
     {"udp", "rcvbuf", FIELD(udp_rcvbuf, U32), true, 4096, 16u << 20},
 };
@@ -411,6 +414,9 @@ static void config_clear(struct stack_config *cfg, const char *name)
     cfg->tcp_syn_retries = 6;
     cfg->tcp_retries = 15;
     cfg->tcp_keepalive_s = 7200;
+    cfg->tcp_challenge_ms = 500;
+    cfg->tcp_synack_retries = 5;
+    cfg->tcp_fin_timeout_s = 60;
     cfg->tcp_timestamps = 1;
     cfg->tcp_sack = 1;
     cfg->tcp_window_scaling = 1;

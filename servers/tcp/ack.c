@@ -219,8 +219,7 @@ bool tcp_ack_process(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
     int64_t rel = conn_tx_rel(k, s->ack);
     if (rel > (int64_t)k->snd_max) { /* RFC 9293 3.10.7.4: something not yet sent */
         tcp_count(t, TCP_C_DROP_OLD_ACK);
-        k->ack_now = true;
-        tcp_conn_dirty(t, k);
+        tcp_input_challenge(t, k);
         return false;
     }
     uint64_t una = k->tx_una;

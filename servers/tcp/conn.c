@@ -462,7 +462,7 @@ void tcp_conn_set_state(struct tcp *t, struct tcp_conn *k, enum tcp_state state)
 {
     k->r.state = (uint8_t)state;
     if (state == TCP_FIN_WAIT_2 && (k->r.flags & TCPF_CLOSED_BY_APP)) {
-        k->r.expiry = t->now + TCP_ORPHAN_S * SEC;
+        k->r.expiry = t->now + t->cfg->tcp_fin_timeout_s * SEC;
         tcp_timer_set(t, k, TIMER_LIFE, k->r.expiry);
     }
     tcp_record_commit(t, k);
@@ -502,7 +502,9 @@ void tcp_conn_end(struct tcp *t, struct tcp_conn *k, int error)
 
 void tcp_conn_abort(struct tcp *t, struct tcp_conn *k, int error)
 {
-    bool tell = k->r.state >= TCP_SYN_RCVD && k->r.state != TCP_TIME_WAIT;
+    /* RFC 9293 3.10.5: where both sides have said all, nobody is told. */
+    bool tell = k->r.state >= TCP_SYN_RCVD && k->r.state != TCP_TIME_WAIT &&
+                k->r.state != TCP_CLOSING && k->r.state != TCP_LAST_ACK;
     end_commit(t, k, error);
     /* CLOSED is committed: a successor cannot go on with a connection that the peer has lost. */
     if (tell)
@@ -565,7 +567,7 @@ void tcp_conn_detach_try(struct tcp *t, struct tcp_conn *k)
         k->r.flags |= TCPF_RX_SHUT;
         k->r.tx = k->r.rx = (struct tcp_ring){.switch_at = UINT64_MAX};
         if (k->r.state == TCP_FIN_WAIT_2 || k->r.state == TCP_FIN_WAIT_1)
-            k->r.expiry = t->now + TCP_ORPHAN_S * SEC;
+            k->r.expiry = t->now + t->cfg->tcp_fin_timeout_s * SEC;
         tcp_record_commit(t, k);
         if (k->r.expiry)
             tcp_timer_set(t, k, TIMER_LIFE, k->r.expiry);

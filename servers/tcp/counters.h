@@ -19,6 +19,7 @@
     X(RESETS_IN, "resets_in")                                                                      \
     X(RESETS_OUT, "resets_out")                                                                    \
     X(CHALLENGES, "challenge_acks")                                                                \
+    X(ANSWERS_LIMITED, "answers_limited")                                                          \
     X(DROP_GARBAGE, "drop_garbage_slot")                                                           \
     X(DROP_HEADER, "drop_bad_header")                                                              \
     X(DROP_CHECKSUM, "drop_bad_checksum")                                                          \

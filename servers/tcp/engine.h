@@ -5,6 +5,7 @@
  *   server.c    the component: queues, applications, turns
  *   request.c   what applications ask for         listen.c    listeners, claims, SYN handling
  *   input.c     SEGMENT ARRIVES                   output.c    what to send now
+ *   pmtu.c      ICMP, path MTU
  *   rx.c        received data into rings          ack.c       acknowledgements, SACK board
  *   timer.c     what expires, wheel.c when         cc.h        congestion control, round-trip time
  *   conn.c      life of a socket, its down slot   chain.c     send buffers under way
@@ -38,8 +39,8 @@ enum {
     TCP_SACKED = 32,     /* ranges on the sender's board */
     TCP_BURST = 16,      /* packets of one connection in one turn */
     TCP_RTO_MAX_S = 120, /* RFC 6298 2.5 allows any cap >= 60 s */
-    TCP_ORPHAN_S = 60,   /* FIN-WAIT-2 without an application, as Linux */
-    TCP_QUICKACKS = 16,  /* full segments acknowledged at once at the start, as Linux */
+    TCP_QUICKACKS = 16,  /* segments acknowledged at once at the start, as Linux */
+    TCP_SACK_RECENT = 4, /* segments whose ranges come first in a SACK option */
     TCP_DUPTHRESH = 3,
     TCP_GSO_MAX = 65535 - 60 - 60, /* payload of a super-segment, whatever the headers */
     TCP_GROUP_HASH = 64,
@@ -78,13 +79,17 @@ struct tcp_conn {
     uint64_t fin_at;
     uint32_t ts_recent;
     uint64_t ts_recent_age;
-    unsigned n_ooo, ooo_newest;
+    unsigned n_ooo;
     struct tcp_range ooo[TCP_OOO_RANGES];
+    uint32_t sack_recent[TCP_SACK_RECENT]; /* where the last ones began; newest first */
     struct tcp_range dsack;
     bool dsack_due;
-    uint32_t rcv_mss;   /* largest segment seen; bytes */
+    uint16_t advmss;    /* what we told the peer; bytes */
+    uint16_t rcv_mss;   /* largest segment seen, at most advmss; bytes */
     uint32_t unacked;   /* received since the last ACK left; bytes */
     unsigned quickacks; /* to be sent at once */
+    bool pingpong;      /* ACKs wait for the application's answer */
+    uint64_t rx_at;     /* time of the last data in order; 0: none */
 
     /* send; relative offsets, the FIN counts one */
     uint64_t tx_una, snd_nxt, snd_max, tx_free, tx_end;
@@ -122,8 +127,7 @@ struct tcp_conn {
     bool lost_all;               /* in recovery: all below the highest SACK is lost */
     uint64_t last_heard, progress_at;
     unsigned keep_probes;
-    uint64_t challenge_at; /* second in which challenge_n were sent */
-    unsigned challenge_n;
+    uint64_t challenge_at; /* until then what is not acceptable is not answered */
     uint64_t retrans_total, segs_in, segs_out, bytes_acked;
     uint64_t info_at;
 
@@ -254,6 +258,10 @@ static inline uint32_t conn_rcv_nxt(const struct tcp_conn *k)
 {
     return k->r.irs + 1 + (uint32_t)k->rx_nxt + (k->rx_fin ? 1 : 0);
 }
+static inline uint32_t conn_seq_rx(const struct tcp_conn *k, int64_t rel)
+{
+    return k->r.irs + 1 + (uint32_t)rel;
+}
 /* Relative offset of a received sequence number near rx_nxt; may be negative. */
 static inline int64_t conn_rx_rel(const struct tcp_conn *k, uint32_t seq)
 {
@@ -370,6 +378,9 @@ bool tcp_rx_verify(const struct tcp_seg *s);
 void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
 uint64_t tcp_rx_window(struct tcp *t, struct tcp_conn *k, uint16_t *field);
 bool tcp_rx_window_update_due(const struct tcp *t, const struct tcp_conn *k);
+void tcp_rx_duplicate(struct tcp_conn *k, uint32_t start, uint32_t end);
+unsigned tcp_rx_sacks(struct tcp_conn *k, struct tcp_range *out, unsigned most);
+void tcp_rx_answered(const struct tcp *t, struct tcp_conn *k); /* new data leaves */
 
 /* --- ack.c --- */
 /* False: the segment is to be dropped (an ACK may have been scheduled). */
@@ -383,8 +394,13 @@ void tcp_ack_clear_board(struct tcp_conn *k);
 /* --- input.c --- */
 /* False: held; the same packet is to be offered again. */
 bool tcp_input(struct tcp *t, const struct packet *p);
+/* SEGMENT ARRIVES for `k`; may change *s, may end `k`. */
+void tcp_input_segment(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s);
 void tcp_input_challenge(struct tcp *t, struct tcp_conn *k);
 void tcp_input_established(struct tcp *t, struct tcp_conn *k);
+
+/* --- pmtu.c --- */
+bool tcp_icmp(struct tcp *t, const struct packet *p); /* false: held, as tcp_input() */
 
 /* --- output.c --- */
 void tcp_output(struct tcp *t, struct tcp_conn *k);

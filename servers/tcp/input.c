@@ -1,27 +1,50 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
  * SEGMENT ARRIVES (RFC 9293 3.10.7), with RFC 5961 (blind attacks), 7323 (PAWS), 1337 and 6191
- * (TIME-WAIT), 5927 (ICMP). The peer's bad input is dropped and counted.
+ * (TIME-WAIT). The peer's bad input is dropped and counted. ICMP is in pmtu.c.
  *
  * A segment with data is copied and verified before anything else in it is believed: a wrong
- * checksum must not have moved an acknowledgement.
+ * checksum must not have moved an acknowledgement. URG and the urgent pointer say nothing to us:
+ * urgent data is delivered in line (RFC 6093 6).
+ *
+ * A restart loses when a connection last answered a segment that was not acceptable.
  */
 #include "engine.h"
 
 #include <errno.h>
 
-enum { CHALLENGES_PER_SECOND = 10 };
+/* May an unacceptable segment be answered? One in half a second or so for each connection: two that
+ * challenge each other must come to an end (RFC 5961 7, 10). A limit over all connections would be
+ * a side channel, and so would one whose end an attacker can compute: hence the keyed jitter. */
+static bool may_answer(struct tcp *t, struct tcp_conn *k)
+{
+    uint64_t interval = t->cfg->tcp_challenge_ms * MSEC;
+    if (t->now < k->challenge_at) {
+        tcp_count(t, TCP_C_ANSWERS_LIMITED);
+        return false;
+    }
+    uint64_t in[2] = {t->now, k->idx};
+    if (interval)
+        k->challenge_at =
+            t->now + interval / 2 + tcp_hash(t->cfg->secret, in, sizeof in) % interval;
+    return true;
+}
 
 void tcp_input_challenge(struct tcp *t, struct tcp_conn *k)
 {
-    /* Limited per connection: a limit over all of them is a side channel (RFC 5961 7). */
-    if (k->challenge_at != t->now / SEC) {
-        k->challenge_at = t->now / SEC;
-        k->challenge_n = 0;
-    }
-    if (++k->challenge_n > CHALLENGES_PER_SECOND)
+    if (!may_answer(t, k))
         return;
     tcp_count(t, TCP_C_CHALLENGES);
+    k->ack_now = true;
+    tcp_conn_dirty(t, k);
+}
+
+/* An ACK for a segment that is not acceptable. What carries data or a FIN is no part of a loop of
+ * ACKs, and its sender waits for this one: no limit. */
+static void answer(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
+{
+    if (s->len == 0 && !(s->flags & TH_FIN) && !may_answer(t, k))
+        return;
     k->ack_now = true;
     tcp_conn_dirty(t, k);
 }
@@ -90,7 +113,9 @@ static void negotiate(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s
         store_ts_recent(t, k, s->tsval);
 }
 
-static void syn_sent(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
+static void take_text(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s);
+
+static void syn_sent(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
 {
     bool ack = s->flags & TH_ACK;
     if (!tcp_rx_verify(s)) {
@@ -101,8 +126,7 @@ static void syn_sent(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
         /* Something of a former connection: reset it, then try again at once. */
         if (!(s->flags & TH_RST)) {
             tcp_output_reset_for(t, s);
-            if (k->challenge_at != t->now / SEC) {
-                k->challenge_at = t->now / SEC;
+            if (may_answer(t, k)) {
                 k->syn_now = true;
                 tcp_conn_dirty(t, k);
             }
@@ -125,6 +149,11 @@ static void syn_sent(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
     if (ack) {
         k->ack_now = true;
         tcp_input_established(t, k);
+        /* Text and FIN that came along (RFC 9293 3.10.7.3, last paragraph). */
+        s->seq++;
+        s->flags &= (uint8_t)~TH_SYN;
+        if ((s->len || (s->flags & TH_FIN)) && tcp_rx_copy(t, k, s) == RX_OK)
+            take_text(t, k, s);
         return;
     }
     /* Both sides opened at once: our SYN again, with an ACK and the same ISN. */
@@ -135,13 +164,14 @@ static void syn_sent(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
     tcp_conn_dirty(t, k);
 }
 
-/* A new SYN for a connection in TIME-WAIT (RFC 6191, RFC 9293 3.6.1). */
+/* A new SYN for a connection in TIME-WAIT: its timestamp, or else its sequence number, must be
+ * higher than all that the old one used (RFC 6191 2, RFC 9293 3.6.1). */
 static bool reopens(const struct tcp_conn *k, const struct tcp_seg *s)
 {
-    if (k->r.state != TCP_TIME_WAIT || (s->flags & (TH_SYN | TH_ACK | TH_RST)) != TH_SYN)
+    if (k->r.state != TCP_TIME_WAIT || (s->flags & (TH_SYN | TH_ACK | TH_RST | TH_FIN)) != TH_SYN)
         return false;
-    if (s->has_ts && (k->r.flags & TCPF_TIMESTAMPS) && seq_lt(k->ts_recent, s->tsval))
-        return true;
+    if (s->has_ts && (k->r.flags & TCPF_TIMESTAMPS) && s->tsval != k->ts_recent)
+        return seq_lt(k->ts_recent, s->tsval);
     return seq_lt(conn_rcv_nxt(k), s->seq);
 }
 
@@ -180,7 +210,7 @@ static bool fin_acked(struct tcp *t, struct tcp_conn *k)
         return true;
     case TCP_CLOSING:
         tcp_conn_time_wait(t, k);
-        return false;
+        return true;
     case TCP_LAST_ACK:
         tcp_conn_end(t, k, 0);
         return false;
@@ -195,18 +225,31 @@ static bool timestamps_good(struct tcp *t, struct tcp_conn *k, const struct tcp_
     if (!(k->r.flags & TCPF_TIMESTAMPS) || (s->flags & TH_RST))
         return true;
     if (!s->has_ts) {
-        tcp_count(t, TCP_C_DROP_PAWS);
-        return (s->flags & TH_SYN) != 0; /* a challenge ACK answers it */
+        if (s->flags & TH_SYN)
+            return true;               /* a challenge ACK answers it */
+        tcp_count(t, TCP_C_DROP_PAWS); /* RFC 7323 3.2 */
+        return false;
     }
+    /* A clock of a millisecond goes round its sign bit in 24.8 days (RFC 7323 5.5). */
     if (seq_lt(s->tsval, k->ts_recent) && t->now - k->ts_recent_age < 24ull * 86400 * SEC) {
         tcp_count(t, TCP_C_DROP_PAWS);
-        k->ack_now = true;
-        tcp_conn_dirty(t, k);
+        answer(t, k, s);
         return false;
     }
     return true;
 }
 
+/* Its FIN again in TIME-WAIT: our ACK was lost. 2 MSL from now, for a successor, too. */
+static void time_wait_again(struct tcp *t, struct tcp_conn *k)
+{
+    k->r.expiry = t->now + t->cfg->tcp_timewait_ms * MSEC;
+    tcp_record_commit(t, k);
+    tcp_timer_set(t, k, TIMER_LIFE, k->r.expiry);
+}
+
+/* RFC 9293 3.10.7.4, first. As Linux does, what touches the window from below or above passes: a
+ * repetition that ends at RCV.NXT may bring a new ACK, and so may a probe of a window that is
+ * closed; rx.c takes no byte outside of it. For an RST the limits are exact (RFC 5961 3.2). */
 static bool in_window(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
 {
     uint32_t nxt = conn_rcv_nxt(k);
@@ -214,27 +257,93 @@ static bool in_window(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s
     uint32_t edge = k->r.irs + 1 + (uint32_t)k->rx_edge;
     if (seq_lt(edge, nxt))
         edge = nxt;
+    if (s->flags & TH_RST) {
+        if (s->seq == nxt || (seq_lt(nxt, s->seq) && seq_lt(s->seq, edge)))
+            return true;
+        tcp_count(t, TCP_C_DROP_WINDOW);
+        return false;
+    }
     if (seq_le(nxt, end) && seq_le(s->seq, edge))
         return true;
     tcp_count(t, TCP_C_DROP_WINDOW);
-    if (!(s->flags & TH_RST)) {
-        if (s->len && seq_lt(s->seq, nxt) && tcp_rx_verify(s)) {
-            k->dsack = (struct tcp_range){s->seq, s->seq + s->len};
-            k->dsack_due = (k->r.flags & TCPF_SACK) != 0;
-            tcp_count(t, TCP_C_DUP_DATA);
+    if (s->flags & TH_SYN) {
+        tcp_input_challenge(t, k); /* wherever it lies: RFC 5961 4.2 */
+        return false;
+    }
+    if (s->len && seq_lt(s->seq, nxt) && tcp_rx_verify(s)) {
+        tcp_rx_duplicate(k, s->seq, s->seq + s->len);
+        tcp_count(t, TCP_C_DUP_DATA);
+    }
+    if (k->r.state == TCP_TIME_WAIT && (s->flags & TH_FIN))
+        time_wait_again(t, k);
+    answer(t, k, s);
+    return false;
+}
+
+/* RFC 9293 3.10.7.4, seventh and eighth: text that tcp_rx_copy() has copied, and the FIN. */
+static void take_text(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
+{
+    if (!s->len && !(s->flags & TH_FIN))
+        return;
+    if (!conn_receives(k)) { /* its FIN again, or text behind it */
+        if (s->len)
+            tcp_count(t, TCP_C_DROP_STATE);
+        answer(t, k, s);
+        return;
+    }
+    if (s->len && (k->r.flags & TCPF_CLOSED_BY_APP) &&
+        conn_rx_rel(k, s->seq) + s->len > (int64_t)k->rx_nxt) {
+        tcp_conn_abort(t, k, 0); /* nobody will ever read it (RFC 9293 3.6.1) */
+        return;
+    }
+    tcp_rx_commit(t, k, s);
+}
+
+/* Fourth, in a synchronised state or SYN-RECEIVED. False: the segment is done with. */
+static bool syn_received(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
+{
+    if (k->r.state != TCP_SYN_RCVD || s->seq != k->r.irs) {
+        tcp_input_challenge(t, k); /* RFC 5961 4.2 */
+        return false;
+    }
+    if (s->flags & TH_ACK) {
+        if (k->r.flags & TCPF_PASSIVE) {
+            tcp_input_challenge(t, k);
+            return false;
         }
-        /* A FIN again in TIME-WAIT: its ACK was lost. 2 MSL from now. */
-        if (k->r.state == TCP_TIME_WAIT && (s->flags & TH_FIN)) {
-            k->r.expiry = t->now + t->cfg->tcp_timewait_ms * MSEC;
-            tcp_timer_set(t, k, TIMER_LIFE, k->r.expiry);
-        }
-        k->ack_now = true;
+        s->seq++; /* the SYN-ACK of a simultaneous open */
+        s->flags &= (uint8_t)~TH_SYN;
+        return true;
+    }
+    /* Its SYN again: our SYN-ACK was lost. */
+    if (may_answer(t, k)) {
+        k->syn_now = true;
         tcp_conn_dirty(t, k);
     }
     return false;
 }
 
-static void segment_arrives(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
+/* Fifth, in SYN-RECEIVED. False: the segment is done with. */
+static bool handshake_ends(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
+{
+    if (s->ack != k->r.iss + 1) {
+        tcp_count(t, TCP_C_DROP_OLD_ACK);
+        tcp_output_reset_for(t, s);
+        return false;
+    }
+    first_window(t, k, s, true);
+    if (k->r.flags & TCPF_PASSIVE) {
+        tcp_listen_established(t, k);
+        if (!k->ready || k->r.state <= TCP_SYN_RCVD)
+            return false;
+    } else {
+        tcp_input_established(t, k);
+    }
+    /* There was no ring before; now there is. */
+    return !s->len || tcp_rx_copy(t, k, s) == RX_OK;
+}
+
+void tcp_input_segment(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
 {
     k->segs_in++;
     if (k->r.state == TCP_SYN_SENT) {
@@ -253,44 +362,16 @@ static void segment_arrives(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s
         reset_received(t, k, s);
         return;
     }
-    if (s->flags & TH_SYN) {
-        if (k->r.state == TCP_SYN_RCVD && s->seq == k->r.irs) {
-            if (!(s->flags & TH_ACK)) { /* its SYN again: our SYN-ACK was lost */
-                k->syn_now = true;
-                tcp_conn_dirty(t, k);
-                return;
-            }
-            s->seq++; /* the SYN-ACK of a simultaneous open */
-            s->flags &= (uint8_t)~TH_SYN;
-        } else {
-            tcp_input_challenge(t, k); /* RFC 5961 4.2 */
-            return;
-        }
-    }
+    if ((s->flags & TH_SYN) && !syn_received(t, k, s))
+        return;
     if (!(s->flags & TH_ACK)) {
         tcp_count(t, TCP_C_DROP_STATE);
         return;
     }
     k->last_heard = t->now;
     k->keep_probes = 0;
-    if (k->r.state == TCP_SYN_RCVD) {
-        if (s->ack != k->r.iss + 1) {
-            tcp_count(t, TCP_C_DROP_OLD_ACK);
-            tcp_output_reset_for(t, s);
-            return;
-        }
-        first_window(t, k, s, true);
-        if (k->r.flags & TCPF_PASSIVE) {
-            tcp_listen_established(t, k);
-            if (!k->ready || k->r.state <= TCP_SYN_RCVD)
-                return;
-        } else {
-            tcp_input_established(t, k);
-        }
-        /* There was no ring before; now there is. */
-        if (s->len && tcp_rx_copy(t, k, s) != RX_OK)
-            return;
-    }
+    if (k->r.state == TCP_SYN_RCVD && !handshake_ends(t, k, s))
+        return;
     if (!tcp_ack_process(t, k, s))
         return;
     if (conn_has_fin(k) && k->tx_una > k->r.tx_fin && !fin_acked(t, k))
@@ -299,133 +380,38 @@ static void segment_arrives(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s
     if (s->has_ts && (k->r.flags & TCPF_TIMESTAMPS) &&
         conn_rx_rel(k, s->seq) <= (int64_t)k->rx_acked && seq_le(k->ts_recent, s->tsval))
         store_ts_recent(t, k, s->tsval);
-    if (k->r.state == TCP_TIME_WAIT) {
-        if (s->flags & TH_FIN) {
-            tcp_timer_set(t, k, TIMER_LIFE, t->now + t->cfg->tcp_timewait_ms * MSEC);
-            k->ack_now = true;
-            tcp_conn_dirty(t, k);
-        }
-        return;
-    }
-    if (!s->len && !(s->flags & TH_FIN))
-        return;
-    if (!conn_receives(k)) { /* data behind a FIN */
-        k->ack_now = true;
-        tcp_conn_dirty(t, k);
-        return;
-    }
-    if (s->len && (k->r.flags & TCPF_CLOSED_BY_APP) &&
-        conn_rx_rel(k, s->seq) + s->len > (int64_t)k->rx_nxt) {
-        tcp_conn_abort(t, k, 0); /* nobody will ever read it (RFC 9293 3.6.1) */
-        return;
-    }
-    tcp_rx_commit(t, k, s);
-}
-
-/* --- ICMP --- */
-
-static uint32_t be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-/* The packet that an error quotes: ours, so that its source is our name. */
-static bool quoted(const struct packet *p, struct sock_name *local, struct sock_name *remote,
-                   uint32_t *seq)
-{
-    unsigned len = p->hdr_len, ip = p->l3 < len ? p->l3 : 0, l4;
-    const uint8_t *h = p->hdr + ip;
-    len -= ip;
-    if (len >= 28 && h[0] >> 4 == 4) {
-        l4 = (h[0] & 15u) * 4;
-        if (l4 < 20 || h[9] != 6)
-            return false;
-        *local = (struct sock_name){.addr = {.family = 4}};
-        *remote = *local;
-        memcpy(local->addr.v6, h + 12, 4);
-        memcpy(remote->addr.v6, h + 16, 4);
-    } else if (len >= 48 && h[0] >> 4 == 6) {
-        l4 = 40;
-        if (h[6] != 6)
-            return false;
-        *local = (struct sock_name){.addr = {.family = 6}};
-        *remote = *local;
-        memcpy(local->addr.v6, h + 8, 16);
-        memcpy(remote->addr.v6, h + 24, 16);
-    } else {
-        return false;
-    }
-    if (l4 + 8 > len)
-        return false;
-    local->port = (uint16_t)(h[l4] << 8 | h[l4 + 1]);
-    remote->port = (uint16_t)(h[l4 + 2] << 8 | h[l4 + 3]);
-    *seq = be32(h + l4 + 4);
-    return true;
-}
-
-static bool icmp_arrives(struct tcp *t, const struct packet *p)
-{
-    struct sock_name local, remote;
-    uint32_t seq;
-    tcp_count(t, TCP_C_ICMP_IN);
-    if (!quoted(p, &local, &remote, &seq)) {
-        tcp_count(t, TCP_C_ICMP_IGNORED);
-        return true;
-    }
-    struct tcp_conn *k = tcp_lookup_find(t, &local, &remote);
-    if (k == NULL && !t->walked)
-        return false;
-    /* RFC 5927 4.1: it must quote something that is under way. */
-    bool syn = k && (k->r.state == TCP_SYN_SENT || k->r.state == TCP_SYN_RCVD);
-    if (k == NULL ||
-        (syn ? seq != k->r.iss
-             : seq_lt(seq, conn_seq(k, k->tx_una)) || seq_lt(conn_seq(k, k->snd_max), seq))) {
-        tcp_count(t, TCP_C_ICMP_IGNORED);
-        return true;
-    }
-    bool v4 = local.addr.family == 4;
-    bool too_big = v4 ? p->icmp_type == 3 && p->icmp_code == 4 : p->icmp_type == 2;
-    if (too_big) {
-        /* A floor against forged tiny values: RFC 1191 and 8200. */
-        uint32_t least = v4 ? 552 : 1280, mtu = p->mss > least ? p->mss : least, old = k->mss;
-        if (syn)
-            return true;
-        tcp_conn_set_mss(t, k, mtu);
-        if (k->mss >= old) {
-            k->mss = old;
-            return true;
-        }
-        k->gso = k->gso / k->mss * k->mss;
-        if (k->gso < k->mss)
-            k->gso = k->mss;
-        /* What was too large is lost, but no sign of congestion (RFC 8899). */
-        k->snd_nxt = k->tx_una;
-        k->lost_state = true;
-        k->recover = k->snd_max;
-        tcp_conn_dirty(t, k);
-        return true;
-    }
-    bool unreachable = v4 ? p->icmp_type == 3 : p->icmp_type == 1;
-    if (!unreachable || !syn || (k->r.flags & TCPF_PASSIVE)) {
-        tcp_count(t, TCP_C_ICMP_IGNORED); /* soft once synchronised (RFC 5927 5) */
-        return true;
-    }
-    int error = EHOSTUNREACH;
-    if (v4 ? p->icmp_code == 0 : p->icmp_code == 0)
-        error = ENETUNREACH;
-    else if (v4 ? p->icmp_code == 2 || p->icmp_code == 3 : p->icmp_code == 4)
-        error = ECONNREFUSED;
-    tcp_conn_end(t, k, error);
-    return true;
+    if (k->r.state == TCP_TIME_WAIT && (s->flags & TH_FIN))
+        time_wait_again(t, k);
+    take_text(t, k, s);
 }
 
 /* --- entry --- */
+
+/* Nobody has this connection (RFC 9293 3.10.7.1, 3.10.7.2). */
+static void stranger(struct tcp *t, struct tcp_seg *s)
+{
+    struct tcp_conn *l = tcp_port_listener(t, &s->local, &s->remote);
+    if (l != NULL && !(s->flags & TH_RST)) {
+        if ((s->flags & (TH_SYN | TH_ACK | TH_FIN)) == TH_SYN) {
+            tcp_listen_syn(t, l, s);
+            return;
+        }
+        if (!(s->flags & TH_ACK)) { /* no SYN, or one that ends what it begins: as Linux */
+            tcp_count(t, TCP_C_DROP_STATE);
+            return;
+        }
+    }
+    tcp_count(t, TCP_C_DROP_NO_SOCKET);
+    /* What our predecessor had in its hands may be what ended the connection that we now miss. */
+    if (chan_rx_index(&t->rx_ip) >= t->replay_end)
+        tcp_output_reset_for(t, s);
+}
 
 bool tcp_input(struct tcp *t, const struct packet *p)
 {
     struct tcp_seg s;
     if (p->icmp_type)
-        return icmp_arrives(t, p);
+        return tcp_icmp(t, p);
     tcp_count(t, TCP_C_SEGS_IN);
     if (p->flags & PACKET_BROADCAST) {
         tcp_count(t, TCP_C_DROP_BROADCAST);
@@ -445,7 +431,8 @@ bool tcp_input(struct tcp *t, const struct packet *p)
         }
     }
     struct tcp_conn *k = tcp_lookup_find(t, &s.local, &s.remote);
-    if (k != NULL && reopens(k, &s) && t->walked) {
+    if (k != NULL && reopens(k, &s) && t->walked && tcp_rx_verify(&s) &&
+        tcp_port_listener(t, &s.local, &s.remote) != NULL) {
         /* Its successor's sequence numbers begin behind all that it used (RFC 9293 3.6.1). */
         t->reopening = true;
         t->iss_floor = conn_seq(k, k->snd_max) + 65536;
@@ -453,23 +440,14 @@ bool tcp_input(struct tcp *t, const struct packet *p)
         k = NULL;
     }
     if (k != NULL) {
-        segment_arrives(t, k, &s);
+        tcp_input_segment(t, k, &s);
         return true;
     }
     if (!t->walked)
         return false; /* never answered while records may not have been seen */
-    if (!tcp_rx_verify(&s)) {
+    if (tcp_rx_verify(&s))
+        stranger(t, &s);
+    else
         tcp_count(t, TCP_C_DROP_CHECKSUM);
-        return true;
-    }
-    struct tcp_conn *l = tcp_port_listener(t, &s.local, &s.remote);
-    if (l != NULL && (s.flags & (TH_SYN | TH_ACK | TH_RST)) == TH_SYN) {
-        tcp_listen_syn(t, l, &s);
-        return true;
-    }
-    tcp_count(t, TCP_C_DROP_NO_SOCKET);
-    /* What our predecessor had in its hands may be what ended the connection that we now miss. */
-    if (chan_rx_index(&t->rx_ip) >= t->replay_end)
-        tcp_output_reset_for(t, &s);
     return true;
 }

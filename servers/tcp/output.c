@@ -33,6 +33,13 @@ void tcp_conn_set_mss(struct tcp *t, struct tcp_conn *k, uint32_t mtu)
     k->mss = mss < 32 ? 32 : mss;
 }
 
+static uint16_t own_mss(struct tcp *t, const struct tcp_conn *k)
+{
+    struct route r;
+    uint32_t mtu = route_lookup(t->cfg, &k->r.remote.addr, &r) == 0 ? r.mtu : 1500;
+    return (uint16_t)(mtu - ip_header(k) - 20);
+}
+
 /* Path MTU, and what may be handed down at once. */
 void tcp_conn_route(struct tcp *t, struct tcp_conn *k)
 {
@@ -43,15 +50,9 @@ void tcp_conn_route(struct tcp *t, struct tcp_conn *k)
         mtu = r.mtu;
         offload = t->cfg->interface[r.interface].offload;
     }
+    k->advmss = own_mss(t, k);
     tcp_conn_set_mss(t, k, mtu);
     k->gso = offload ? TCP_GSO_MAX / k->mss * k->mss : k->mss;
-}
-
-static uint16_t own_mss(struct tcp *t, const struct tcp_conn *k)
-{
-    struct route r;
-    uint32_t mtu = route_lookup(t->cfg, &k->r.remote.addr, &r) == 0 ? r.mtu : 1500;
-    return (uint16_t)(mtu - ip_header(k) - 20);
 }
 
 /* --- one packet --- */
@@ -145,14 +146,8 @@ static bool emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len
         /* Before the segment: the window that it opens may never be taken back. */
         shm_store(&t->shm[k->idx].rx_edge, edge);
     }
-    if (!len && !(flags & (TH_FIN | TH_RST)) && (k->r.flags & TCPF_SACK)) {
-        unsigned most = s.has_ts ? 3 : 4;
-        if (k->dsack_due)
-            s.sack[s.sacks++] = k->dsack;
-        /* The newest first (RFC 2018 4). */
-        for (unsigned i = 0; i < k->n_ooo && s.sacks < most; i++)
-            s.sack[s.sacks++] = k->ooo[(k->ooo_newest + i) % k->n_ooo];
-    }
+    if (!len && !(flags & (TH_FIN | TH_RST)) && (k->r.flags & TCPF_SACK))
+        s.sacks = tcp_rx_sacks(k, s.sack, s.has_ts ? 3 : 4);
     k->dsack_due = false;
     fill(t, &p, &s);
     p.tos = k->r.tos;
@@ -165,8 +160,10 @@ static bool emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len
     }
     uint64_t end = start + len + (flags & TH_FIN ? 1 : 0);
     if ((len || (flags & TH_FIN)) && end > k->snd_max) { /* a probe is below what was sent */
-        if (start + len > k->snd_max)
+        if (start + len > k->snd_max) {
             tcp_count_add(t, TCP_C_BYTES_SENT, start + len - k->snd_max);
+            tcp_rx_answered(t, k);
+        }
         k->snd_max = end;
         /* Before the segment is published: its ACK must be acceptable to a successor. */
         shm_store(&t->shm[k->idx].snd_max, end);

@@ -248,6 +248,7 @@ static int do_setopt(struct tcp *t, struct tcp_conn *k, const struct up_slot *up
         break;
     case OPT_QUICKACK:
         set_flag(k, TCPF_QUICKACK, v);
+        k->pingpong = !v; /* as Linux: 0 delays them at once */
         break;
     case OPT_REUSEADDR:
         set_flag(k, TCPF_REUSEADDR, v);
@@ -428,7 +429,7 @@ void tcp_request_close(struct tcp *t, struct tcp_conn *k, bool abort)
     }
     if (conn_has_fin(k)) {
         if (k->r.state == TCP_FIN_WAIT_2) {
-            k->r.expiry = t->now + TCP_ORPHAN_S * SEC;
+            k->r.expiry = t->now + t->cfg->tcp_fin_timeout_s * SEC;
             tcp_timer_set(t, k, TIMER_LIFE, k->r.expiry);
         }
         tcp_record_commit(t, k);

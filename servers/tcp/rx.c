@@ -111,8 +111,7 @@ static bool remember(struct tcp_conn *k, int64_t start, int64_t end)
         memmove(&k->ooo[i + 1], &k->ooo[j], (k->n_ooo - j) * sizeof k->ooo[0]);
         k->n_ooo -= j - i - 1;
     }
-    k->ooo[i] = (struct tcp_range){k->r.irs + 1 + (uint32_t)start, k->r.irs + 1 + (uint32_t)end};
-    k->ooo_newest = i;
+    k->ooo[i] = (struct tcp_range){conn_seq_rx(k, start), conn_seq_rx(k, end)};
     return true;
 }
 
@@ -129,7 +128,6 @@ static void advance(struct tcp *t, struct tcp_conn *k, uint64_t end)
     if (drop) {
         memmove(&k->ooo[0], &k->ooo[drop], (k->n_ooo - drop) * sizeof k->ooo[0]);
         k->n_ooo -= drop;
-        k->ooo_newest = k->ooo_newest >= drop ? k->ooo_newest - drop : 0;
     }
     tcp_count_add(t, TCP_C_BYTES_RECEIVED, end - k->rx_nxt);
     k->rx_nxt = end;
@@ -167,61 +165,148 @@ static void fin_received(struct tcp *t, struct tcp_conn *k)
     }
 }
 
+/* Something came twice (RFC 2883 4). What follows on what is not yet reported joins it. */
+void tcp_rx_duplicate(struct tcp_conn *k, uint32_t start, uint32_t end)
+{
+    if (!(k->r.flags & TCPF_SACK))
+        return;
+    if (k->dsack_due && seq_le(start, k->dsack.end) && seq_le(k->dsack.start, end)) {
+        start = seq_lt(k->dsack.start, start) ? k->dsack.start : start;
+        end = seq_lt(end, k->dsack.end) ? k->dsack.end : end;
+    }
+    k->dsack = (struct tcp_range){start, end};
+    k->dsack_due = true;
+}
+
+/* What of [from, to) is in ranges that are remembered: reported as received twice. */
+static void duplicates(struct tcp_conn *k, int64_t from, int64_t to)
+{
+    for (unsigned i = 0; i < k->n_ooo; i++) {
+        int64_t a = (int64_t)rel_seq(k, k->ooo[i].start), b = (int64_t)rel_seq(k, k->ooo[i].end);
+        a = a > from ? a : from;
+        b = b < to ? b : to;
+        if (b > a)
+            tcp_rx_duplicate(k, conn_seq_rx(k, a), conn_seq_rx(k, b));
+    }
+}
+
+/* Blocks for an ACK: a duplicate first (RFC 2883 4), then the range that the newest segment fell
+ * into, then those reported before it (RFC 2018 4): each is repeated a few times, so that ACKs may
+ * be lost. */
+unsigned tcp_rx_sacks(struct tcp_conn *k, struct tcp_range *out, unsigned most)
+{
+    unsigned n = 0, told = 0; /* a bit per range */
+    if (k->dsack_due)
+        out[n++] = k->dsack;
+    for (unsigned i = 0; i < TCP_SACK_RECENT && n < most; i++) {
+        for (unsigned j = 0; j < k->n_ooo; j++) {
+            if ((told >> j & 1) || seq_lt(k->sack_recent[i], k->ooo[j].start) ||
+                !seq_lt(k->sack_recent[i], k->ooo[j].end))
+                continue;
+            out[n++] = k->ooo[j];
+            told |= 1u << j;
+            break;
+        }
+    }
+    for (unsigned j = 0; j < k->n_ooo && n < most; j++)
+        if (!(told >> j & 1))
+            out[n++] = k->ooo[j];
+    return n;
+}
+
+/* ACKs at once for a while: at the start, after a gap or a duplicate, after a pause. */
+static void quick(struct tcp_conn *k)
+{
+    k->quickacks = TCP_QUICKACKS;
+    k->pingpong = false;
+}
+
+/* New data leaves soon after data came: the application answers, and its answer takes the ACK
+ * along. From now on ACKs wait for it, as in Linux. */
+void tcp_rx_answered(const struct tcp *t, struct tcp_conn *k)
+{
+    if (k->rx_at && t->now - k->rx_at < t->cfg->tcp_delack_ms * MSEC)
+        k->pingpong = true;
+}
+
+/* Every second full segment, and whatever ends a burst of merged ones, at once (RFC 5681 4.2);
+ * while ACKs are quick each; else delayed (RFC 9293 3.8.6.3). */
+static void schedule_ack(struct tcp *t, struct tcp_conn *k)
+{
+    if (!k->unacked || k->ack_now)
+        return;
+    uint64_t delay = t->cfg->tcp_delack_ms * MSEC;
+    bool hurry = (k->r.flags & TCPF_QUICKACK) || (k->quickacks && !k->pingpong) || delay == 0;
+    if (hurry || k->unacked >= 2 * k->rcv_mss) {
+        k->ack_now = true;
+        if (k->quickacks)
+            k->quickacks--;
+    } else if (k->when[TIMER_DELACK] == NEVER) {
+        tcp_timer_set(t, k, TIMER_DELACK, t->now + delay);
+    }
+}
+
 void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
 {
     int64_t first = conn_rx_rel(k, s->seq), end = first + s->len;
     int64_t lo = (int64_t)k->rx_nxt, hi = (int64_t)k->rx_edge;
     bool had_holes = k->n_ooo != 0, fin_before = k->rx_fin;
-    bool fin = (s->flags & TH_FIN) && end <= hi;
+    bool fin = (s->flags & TH_FIN) && end >= lo && end <= hi && !k->rx_fin;
 
-    if (s->len && end <= lo) { /* nothing new: tell the peer (RFC 2883) */
-        tcp_count(t, TCP_C_DUP_DATA);
-        k->dsack = (struct tcp_range){s->seq, s->seq + s->len};
-        k->dsack_due = true;
+    if (s->len && first < lo) {
+        if (end <= lo) /* nothing new */
+            tcp_count(t, TCP_C_DUP_DATA);
+        tcp_rx_duplicate(k, s->seq, conn_seq_rx(k, end < lo ? end : lo));
+        quick(k);
         k->ack_now = true;
     }
-    int64_t from = first > lo ? first : lo, to = end < hi ? end : hi;
-    if (fin && end >= lo && !k->rx_fin) {
+    /* The end of the stream is where its first FIN says: nothing behind it, and no FIN before
+     * something that is there already. */
+    if (fin && !k->fin_ooo &&
+        (k->n_ooo == 0 || end >= (int64_t)rel_seq(k, k->ooo[k->n_ooo - 1].end))) {
         k->fin_ooo = true;
         k->fin_at = (uint64_t)end;
     }
+    if (k->fin_ooo && hi > (int64_t)k->fin_at)
+        hi = (int64_t)k->fin_at;
+    int64_t from = first > lo ? first : lo, to = end < hi ? end : hi;
     if (s->gso > k->rcv_mss)
-        k->rcv_mss = s->gso;
+        k->rcv_mss = s->gso < k->advmss ? s->gso : k->advmss;
     if (to > from && first <= lo) {
         uint64_t before = k->rx_nxt;
+        if (k->rx_at && t->now - k->rx_at > k->rto)
+            quick(k);
+        k->rx_at = t->now;
         tcp_count_add(t, TCP_C_BYTES_IN, (uint64_t)(to - from));
+        if (had_holes) {
+            duplicates(k, from, to);
+            k->ack_now = true;
+        }
         advance(t, k, (uint64_t)to);
         k->unacked += (uint32_t)(k->rx_nxt - before);
-        if (had_holes)
-            k->ack_now = true;
     } else if (to > from) {
         tcp_count(t, TCP_C_OOO_DATA);
-        if (remember(k, from, to))
+        duplicates(k, from, to);
+        if (remember(k, from, to)) {
+            memmove(&k->sack_recent[1], &k->sack_recent[0],
+                    sizeof k->sack_recent - sizeof k->sack_recent[0]);
+            k->sack_recent[0] = s->seq;
             tcp_record_ooo(t, k); /* before the SACK that says so */
-        else
+        } else {
             tcp_count(t, TCP_C_DROP_OOO_FULL);
+        }
+        quick(k);
         k->ack_now = true;
     } else if (k->fin_ooo && k->fin_at == k->rx_nxt && !k->rx_fin) {
         advance(t, k, k->rx_nxt);
-    } else if (s->len) {
-        k->ack_now = true; /* window full, or a duplicate */
+    } else {
+        k->ack_now = true; /* the window is full, or all of it was there */
     }
     if (k->rx_fin && !fin_before)
         fin_received(t, k);
     if (!k->ready)
         return;
-    /* Every second full segment, and whatever ends a burst of merged ones, at once (RFC 5681 4.2);
-     * at the start each (as Linux); else delayed. */
-    if (k->unacked && !k->ack_now) {
-        if (k->unacked >= 2 * k->rcv_mss || k->quickacks || (k->r.flags & TCPF_QUICKACK)) {
-            k->ack_now = true;
-            if (k->quickacks)
-                k->quickacks--;
-        } else if (k->when[TIMER_DELACK] == NEVER) {
-            uint64_t d = t->cfg->tcp_delack_ms ? t->cfg->tcp_delack_ms : 40;
-            tcp_timer_set(t, k, TIMER_DELACK, t->now + d * MSEC);
-        }
-    }
+    schedule_ack(t, k);
     tcp_conn_dirty(t, k);
 }
 

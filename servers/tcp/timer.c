@@ -83,8 +83,10 @@ void tcp_timer_keep_arm(struct tcp *t, struct tcp_conn *k)
 
 static unsigned retries(const struct tcp *t, const struct tcp_conn *k)
 {
+    if (k->r.state == TCP_SYN_RCVD && (k->r.flags & TCPF_PASSIVE))
+        return t->cfg->tcp_synack_retries;
     if (k->r.state == TCP_SYN_SENT || k->r.state == TCP_SYN_RCVD)
-        return t->cfg->tcp_syn_retries ? t->cfg->tcp_syn_retries : 6;
+        return t->cfg->tcp_syn_retries;
     if (k->r.flags & TCPF_CLOSED_BY_APP)
         return 8; /* as Linux for orphans */
     return t->cfg->tcp_retries ? t->cfg->tcp_retries : 15;

@@ -43,6 +43,9 @@ void memory_config(struct stack_config *cfg)
     cfg->tcp_sndbuf = cfg->tcp_rcvbuf = 65536;
     cfg->tcp_rto_min_ms = 200;
     cfg->tcp_delack_ms = 40;
+    cfg->tcp_challenge_ms = 500;
+    cfg->tcp_synack_retries = 5;
+    cfg->tcp_fin_timeout_s = 60;
     cfg->tcp_timewait_ms = 60000;
     cfg->tcp_initial_window = 10;
     cfg->tcp_syn_retries = 6;
