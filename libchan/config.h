@@ -54,8 +54,8 @@ struct config_rule {
 
 /* Rings of a new connection; bytes, powers of two. */
 #define CONFIG_TCP_RINGS(X)                                                                        \
-    X(tcp_sndbuf, 512 << 10, 4096, 16 << 20)                                                       \
-    X(tcp_rcvbuf, 512 << 10, 4096, 16 << 20)
+    X(tcp_sndbuf, 64 << 10, 4096, 16 << 20)                                                        \
+    X(tcp_rcvbuf, 128 << 10, 4096, 16 << 20)
 
 #define CONFIG_TCP_NUMBERS(X)                                                                      \
     /* what rings grow to; bytes */                                                                \

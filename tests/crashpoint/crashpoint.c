@@ -72,7 +72,7 @@ struct scenario {
     bool victim_connects;
     uint64_t victim_sends, peer_sends;
     unsigned lose_every, swap_every;
-    bool victim_closes_first, slow_reader, offload;
+    bool victim_closes_first, slow_reader, offload, grow;
     enum special special;
 };
 
@@ -84,6 +84,23 @@ static const struct scenario scenarios[] = {
     {.name = "receive slowly", .peer_sends = 40000, .slow_reader = true},
     {.name = "send", .victim_connects = true, .victim_sends = 40000, .lose_every = 9},
     {.name = "send with offload", .victim_sends = 24000, .victim_connects = true, .offload = true},
+    {.name = "grow the receive ring", .peer_sends = 50000, .grow = true},
+    {.name = "grow the receive ring out of order",
+     .peer_sends = 50000,
+     .grow = true,
+     .swap_every = 3,
+     .lose_every = 11},
+    {.name = "grow the send ring", .victim_sends = 50000, .victim_connects = true, .grow = true},
+    {.name = "grow the send ring while losing",
+     .victim_sends = 50000,
+     .grow = true,
+     .offload = true,
+     .lose_every = 9},
+    {.name = "inherit rings that grow",
+     .special = INHERIT,
+     .victim_sends = 30000,
+     .peer_sends = 30000,
+     .grow = true},
     {.name = "close first",
      .victim_connects = true,
      .victim_sends = 100,
@@ -120,10 +137,15 @@ static const struct scenario scenarios[] = {
      .peer_sends = 10},
 };
 
-static bool offload_wanted;
+static bool offload_wanted, growth_wanted;
 
 static void adjust(struct stack_config *cfg)
 {
+    if (growth_wanted) {
+        cfg->tcp_sndbuf = cfg->tcp_rcvbuf = 4096;
+        cfg->tcp_wmem_max = cfg->tcp_rmem_max = 65536;
+        cfg->tcp_autotune = 1;
+    }
     if (!offload_wanted)
         return;
     cfg->interface[0].offload = 1;
@@ -383,6 +405,7 @@ static uint64_t run(const struct scenario *sc, uint64_t at, uint64_t again, unsi
     static struct world w;
     static struct play p;
     offload_wanted = sc->offload;
+    growth_wanted = sc->grow;
     stores = 0;
     crash_at = 0;
     crash_again = again;
@@ -458,6 +481,9 @@ static uint64_t run(const struct scenario *sc, uint64_t at, uint64_t again, unsi
             violation(&w, "the listener still shows a connection");
         audit(victim, l->s == victim ? l->app : APPS_MAX);
         audit(peer, l->s == peer ? l->app : APPS_MAX);
+        const struct tcp *t = victim->tcp->state;
+        if (sc->grow && at == 0 && t->counter[TCP_C_RINGS_GROWN] == 0)
+            violation(&w, "the ring of the victim did not grow");
     }
     if (w.violations && *violations < 20 && at)
         fprintf(stderr, "  %s: killed before store %lu, %s:%d, again after %lu\n", sc->name,

@@ -496,6 +496,12 @@ static uint8_t pattern(uint64_t seed, uint64_t at)
     return (uint8_t)(((seed + at) * 0x9e3779b97f4a7c15ull) >> 56);
 }
 
+static uint8_t *byte_at(uint8_t *base, const struct ring_desc *r, uint64_t off)
+{
+    const struct ring_block *b = &r->block[r->block[1].size != 0 && off >= r->switch_at];
+    return base + b->off + (off & (b->size - 1));
+}
+
 bool sock_step(struct sock *k)
 {
     struct up_slot *up = sock_up(k);
@@ -529,15 +535,14 @@ bool sock_step(struct sock *k)
     }
     uint8_t *down = k->s->map->entry[REGION_OF_APP(k->app, APP_DOWN_TCP)].base;
     uint8_t *upm = k->s->map->entry[REGION_OF_APP(k->app, APP_UP)].base;
-    const struct ring_block *rx = &d->rx[d->select >> 1 & 1].block[0];
-    const struct ring_block *tx = &d->tx[d->select & 1].block[0];
+    const struct ring_desc *rx = &d->rx[d->select >> 1 & 1], *tx = &d->tx[d->select & 1];
     uint64_t nxt = d->rx_nxt & OFF_MASK;
     if (nxt < k->read_at) {
         violation(k->s->w, "rx_nxt went back");
         return false;
     }
     while (!k->no_read && k->read_at < nxt) {
-        if (down[rx->off + (k->read_at & (rx->size - 1))] != pattern(k->seed_rx, k->received)) {
+        if (*byte_at(down, rx, k->read_at) != pattern(k->seed_rx, k->received)) {
             violation(k->s->w, "side %u: byte %lu is wrong", k->s->number,
                       (unsigned long)k->received);
             k->closed = true;
@@ -551,12 +556,13 @@ bool sock_step(struct sock *k)
         shm_store_release(&up->rx_read, k->read_at);
     if ((d->rx_nxt & OFF_MARK) && k->read_at == nxt)
         k->eof = true;
-    uint64_t end = up->tx_end & OFF_MASK, room = d->tx_free + tx->size - end;
-    if (room > tx->size)
+    uint64_t size = tx->block[tx->block[1].size != 0].size;
+    uint64_t end = up->tx_end & OFF_MASK, room = d->tx_free + size - end;
+    if (room > size)
         violation(k->s->w, "tx_free is beyond tx_end");
     bool wrote = false;
     while (!k->shut && k->sent < k->to_send && room > 0) {
-        upm[tx->off + (end & (tx->size - 1))] = pattern(k->seed_tx, k->sent);
+        *byte_at(upm, tx, end) = pattern(k->seed_tx, k->sent);
         end++;
         k->sent++;
         room--;

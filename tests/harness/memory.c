@@ -42,6 +42,7 @@ void memory_config(struct stack_config *cfg)
     cfg->app_down_udp_size = 16 << 20;
     config_tcp_defaults(cfg);
     cfg->tcp_sndbuf = cfg->tcp_rcvbuf = 65536;
+    cfg->tcp_autotune = 0; /* who wants it says so */
     cfg->udp_sndbuf = cfg->udp_rcvbuf = 65536;
     cfg->port_first = 32768;
     cfg->port_last = 60999;

@@ -123,6 +123,7 @@ static void accepts_everything(void **state)
                            "192.168.7.0/25 = interface veth1\n"
                            "[tcp]\n"
                            "sndbuf = 64K\n"
+                           "rmem_max = 6M\n"
                            "timestamps = no\n"
                            "congestion = newreno\n"
                            "timewait_ms = 1000\n"
@@ -152,6 +153,7 @@ static void accepts_everything(void **state)
     assert_int_equal(cfg.route[0].prefix, 25);
     assert_int_equal(cfg.route[0].interface, 1);
     assert_int_equal(cfg.tcp_sndbuf, 65536);
+    assert_int_equal(cfg.tcp_rmem_max, 6 << 20);
     assert_int_equal(cfg.tcp_timestamps, 0);
     assert_int_equal(cfg.tcp_congestion, 0);
     assert_int_equal(cfg.udp_rcvbuf, 131072);
