@@ -253,11 +253,12 @@ static unsigned work(struct component *c, uint64_t now)
     unsigned n = 0;
     t->now = now;
     tcp_chain_poll(t);
+    /* Segments before the walk: the connections that are in use are the first to be taken over. */
+    n += take_segments(t);
     if (!t->walked) {
         tcp_recover_step(t, 256);
         n++;
     }
-    n += take_segments(t);
     if (t->walked) {
         n += take_control(t);
         n += tcp_app_work(t);
