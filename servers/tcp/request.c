@@ -189,8 +189,7 @@ static int prepare_connect(struct tcp *t, struct tcp_conn *k, unsigned app, uint
         tcp_port_remove(t, k);
     k->r.local = local;
     k->r.remote = remote;
-    uint64_t size = ring_bytes(&k->r.rx), now = load_relaxed(&d->rx_nxt) & OFF_MASK;
-    k->r.rx_base = (now + size - 1) & ~(size - 1);
+    k->r.rx_base = tcp_rx_base_for(d, &k->r.rx);
     k->r.tx_base = up->tx_base;
     return 0;
 }
