@@ -124,16 +124,17 @@ void tcp_chain_tx_free(struct tcp *t, struct tcp_conn *k)
         free = k->r.tx_fin;
     if (free <= k->tx_free)
         return;
+#ifndef EFT_BREAK_FREE_AT_ACK /* negative control */
     for (uint32_t i = k->chain_first; i != 0; i = t->link[i - 1].conn_next)
         if (t->chains[i - 1].start < free)
             free = t->chains[i - 1].start;
+#endif
     if (free <= k->tx_free)
         return;
     k->tx_free = free;
     /* Ours first: the application's copy is derived from it. */
     shm_store(&t->shm[k->idx].tx_free, free);
     tcp_conn_publish_tx(t, k);
-    tcp_block_passed(t, k);
 }
 
 /* This one never left, so that nothing from its snd_max on did: the first of them that a connection

@@ -166,6 +166,12 @@ static bool emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len
         }
         k->snd_max = end;
         /* Before the segment is published: its ACK must be acceptable to a successor. */
+#ifdef EFT_BREAK_SND_MAX_AFTER
+        put(t, &p);
+        chan_tx_publish(&t->tx_ip);
+        shm_store(&t->shm[k->idx].snd_max, end);
+        return true;
+#endif
         shm_store(&t->shm[k->idx].snd_max, end);
     }
     put(t, &p);

@@ -49,6 +49,12 @@ bool tcp_rx_verify(const struct tcp_seg *s)
     return !s->verify || csum_fold(csum_partial(s->payload, s->len, s->sum)) == 0;
 }
 
+#ifdef EFT_BREAK_COPY_OVER
+enum { COPY_OVER = true }; /* negative control */
+#else
+enum { COPY_OVER = false };
+#endif
+
 enum rx_result tcp_rx_copy(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
 {
     uint32_t sum = s->sum, done = 0;
@@ -61,7 +67,7 @@ enum rx_result tcp_rx_copy(struct tcp *t, struct tcp_conn *k, const struct tcp_s
     if (room && hi > lo && first < hi && end > lo) {
         int64_t stop = end < hi ? end : hi;
         if (at < lo) {
-            run(t, k, s, done, (uint64_t)(lo - at), at, false, &sum);
+            run(t, k, s, done, (uint64_t)(lo - at), at, COPY_OVER, &sum);
             done += (uint32_t)(lo - at);
             at = lo;
         }
@@ -81,7 +87,7 @@ enum rx_result tcp_rx_copy(struct tcp *t, struct tcp_conn *k, const struct tcp_s
             }
             if (at < stop && re > at) {
                 int64_t n = (re < stop ? re : stop) - at;
-                run(t, k, s, done, (uint64_t)n, at, false, &sum);
+                run(t, k, s, done, (uint64_t)n, at, COPY_OVER, &sum);
                 done += (uint32_t)n;
                 at += n;
             }
@@ -272,7 +278,6 @@ void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
     int64_t from = first > lo ? first : lo, to = end < hi ? end : hi;
     if (s->gso > k->rcv_mss)
         k->rcv_mss = s->gso < k->advmss ? s->gso : k->advmss;
-    tcp_tune_echo(t, k, s);
     if (to > from && first <= lo) {
         uint64_t before = k->rx_nxt;
         if (k->rx_at && t->now - k->rx_at > k->rto)
@@ -292,6 +297,12 @@ void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
             memmove(&k->sack_recent[1], &k->sack_recent[0],
                     sizeof k->sack_recent - sizeof k->sack_recent[0]);
             k->sack_recent[0] = s->seq;
+#ifdef EFT_BREAK_SACK_BEFORE_COMMIT
+            /* Negative control: the SACK is published before the range. */
+            k->ack_now = true;
+            tcp_output(t, k);
+            chan_tx_publish(&t->tx_ip);
+#endif
             tcp_record_ooo(t, k); /* before the SACK that says so */
         } else {
             tcp_count(t, TCP_C_DROP_OOO_FULL);

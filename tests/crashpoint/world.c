@@ -13,7 +13,11 @@
 void violation(struct world *w, const char *fmt, ...)
 {
     va_list ap;
-    w->violations++;
+    if (w->violations++ == 0) {
+        va_start(ap, fmt);
+        vsnprintf(w->first, sizeof w->first, fmt, ap);
+        va_end(ap);
+    }
     if (w->quiet)
         return;
     va_start(ap, fmt);
@@ -86,6 +90,7 @@ void world_create(struct world *w, void (*adjust)(struct stack_config *))
     w->now = 1000 * SEC;
     w->step = 0;
     w->violations = 0;
+    w->first[0] = 0;
     for (unsigned i = 0; i < 2; i++) {
         side_create(w, i, adjust);
         w->n_wire[i] = 0;
@@ -97,6 +102,8 @@ void world_destroy(struct world *w)
     for (unsigned i = 0; i < 2; i++) {
         tcp_dispose(w->side[i].tcp);
         memory_destroy(w->side[i].map);
+        free(w->side[i].before);
+        w->side[i].before = NULL;
         for (unsigned k = 0; k < w->n_wire[i]; k++)
             free(w->wire[i][k]);
         w->n_wire[i] = 0;
@@ -171,12 +178,23 @@ static void judge(struct side *s, const struct packet *p)
     }
     uint32_t committed =
         r.irs + 1 + (uint32_t)(c->rx_nxt & OFF_MASK) + (c->rx_nxt & OFF_MARK ? 1 : 0);
+    struct tcp_seg seg;
+    struct tcp_range range[TCP_OOO_RANGES];
+    unsigned n = tcp_record_ooo_load(c, range);
+    tcp_segment_parse(&seg, p);
+    for (unsigned i = 0, j; i < seg.sacks; i++) {
+        for (j = 0; j < n; j++)
+            if (seq_le(range[j].start, seg.sack[i].start) && seq_le(seg.sack[i].end, range[j].end))
+                break;
+        if (j == n && seq_lt(committed, seg.sack[i].end))
+            violation(s->w, "side %u sent a SACK for a range that is not committed", s->number);
+    }
     if (seq_lt(committed, ack))
         violation(s->w, "side %u acknowledged %u bytes that are not committed", s->number,
                   ack - committed);
     if (!(p->hdr[13] & TH_FIN) && r.state < TCP_TIME_WAIT) {
         edge = ack + ((uint32_t)(h[14] << 8 | h[15]) << r.rcv_wscale);
-        if (s->edge_known && seq_lt(edge + (1u << r.rcv_wscale) - 1, s->max_edge))
+        if (s->edge_known && !s->w->two && seq_lt(edge + (1u << r.rcv_wscale) - 1, s->max_edge))
             violation(s->w, "side %u took back %u bytes of window", s->number, s->max_edge - edge);
         if (!s->edge_known || seq_lt(s->max_edge, edge))
             s->max_edge = edge;
@@ -191,7 +209,7 @@ static void judge_data(struct side *s, const struct packet *p)
     const uint8_t *h = p->hdr;
     uint32_t seq = be32(h + 4), end = seq + p->payload_len;
     if (h[13] & TH_SYN)
-        s->data_known = false;
+        s->data_known = s->edge_known = false;
     if (p->payload_len == 0)
         return;
     if (s->data_known && seq_lt(seq, s->data_max) && s->w->lossless)
@@ -202,22 +220,149 @@ static void judge_data(struct side *s, const struct packet *p)
     s->data_known = true;
 }
 
+static uint32_t piece_sum(const struct side *s, const struct rptr *piece, unsigned n)
+{
+    uint32_t sum = 0;
+    for (unsigned i = 0; i < n; i++) {
+        const uint8_t *from = region_resolve(s->map, &piece[i]);
+        if (from != NULL)
+            sum = csum_add_at(sum, csum_partial(from, piece[i].len, 0), i);
+    }
+    return csum_fold(sum);
+}
+
 static void complete(struct side *s)
 {
     unsigned kept = 0;
     for (unsigned i = 0; i < s->n_open; i++) {
-        if (s->open[i].due <= s->w->step)
-            s->chain_done[s->open[i].chain] = s->open[i].generation;
-        else
+        if (s->open[i].due > s->w->step) {
             s->open[kept++] = s->open[i];
+            continue;
+        }
+        if (piece_sum(s, s->open[i].piece, s->open[i].pieces) != s->open[i].sum)
+            violation(s->w, "side %u: bytes changed while they were being sent", s->number);
+        s->chain_done[s->open[i].chain] = s->open[i].generation;
     }
     s->n_open = kept;
+}
+
+static struct wire_packet *copy_packet(const struct wire_packet *m)
+{
+    struct wire_packet *c = malloc(sizeof *c);
+    memcpy(c, m, offsetof(struct wire_packet, data) + m->p.payload_len);
+    return c;
+}
+
+/* The field holds the pseudo header's sum. */
+static void add_checksum(struct wire_packet *m)
+{
+    uint16_t sum =
+        csum_fold(csum_partial(m->data, m->p.payload_len, csum_partial(m->p.hdr, m->p.hdr_len, 0)));
+    memcpy(m->p.hdr + 16, &sum, 2);
+}
+
+static void onto_wire(struct world *w, unsigned to, struct wire_packet *m, uint64_t delay)
+{
+    m->due = w->step + delay;
+    if (w->n_wire[to] == WORLD_WIRE)
+        free(m);
+    else
+        w->wire[to][w->n_wire[to]++] = m;
+}
+
+/* Half of the packet before and half of this one, as from a sender that cuts anew. Of the same
+ * length, so that the pseudo header's sum holds. */
+static struct wire_packet *overlap(const struct wire_packet *a, const struct wire_packet *b)
+{
+    uint32_t back = (a->p.payload_len < b->p.payload_len ? a : b)->p.payload_len / 2;
+    uint32_t seq = be32(b->p.hdr + 4);
+    if (be32(a->p.hdr + 4) + a->p.payload_len != seq)
+        return NULL;
+    struct wire_packet *m = copy_packet(b);
+    memcpy(m->data, a->data + a->p.payload_len - back, back);
+    memcpy(m->data + back, b->data, b->p.payload_len - back);
+    uint32_t at = htonl(seq - back);
+    memcpy(m->p.hdr + 4, &at, 4);
+    m->p.hdr[13] &= (uint8_t)~TH_FIN;
+    add_checksum(m);
+    return m;
+}
+
+/* RFC 1191: the router drops it and quotes its header. */
+static void too_big(struct side *s, const struct wire_packet *m)
+{
+    struct packet p = {.icmp_type = 3, .icmp_code = 4, .hdr_len = 28, .protocol = 1};
+    void *slot;
+    p.mss = (uint16_t)s->w->faults.mtu;
+    p.hdr[0] = 0x45;
+    p.hdr[9] = 6;
+    memcpy(p.hdr + 12, s->cfg.interface[0].addr.v6, 4);
+    memcpy(p.hdr + 16, m->p.dst.v6, 4);
+    memcpy(p.hdr + 20, m->p.hdr, 8);
+    if (chan_tx_reserve(&s->to_tcp, 0, s->to_tcp.tail, 0, &slot) != CHAN_OK)
+        return;
+    packet_put(slot, &p);
+    chan_tx_commit(&s->to_tcp);
+}
+
+static bool every(uint64_t n, unsigned period)
+{
+    return period != 0 && n % period == 0;
+}
+
+/* One packet of side s onto the wire, with what happens to it there. Takes m. */
+static void transmit(struct side *s, struct wire_packet *m)
+{
+    const struct wire_faults *f = &s->w->faults;
+    struct wire_packet *before = s->before, *extra = NULL;
+    unsigned to = 1 - s->number;
+    uint64_t delay = 1, n;
+    if (m->p.payload_len == 0) {
+        const bool syn = m->p.hdr[13] & TH_SYN, fin = m->p.hdr[13] & TH_FIN;
+        const bool lose = (f->black_syn && syn && !s->syn) || (f->black_fin && fin && !s->fin);
+        s->syn |= syn;
+        s->fin |= fin;
+        add_checksum(m);
+        if (lose)
+            free(m);
+        else
+            onto_wire(s->w, to, m, 1);
+        return;
+    }
+    n = ++s->sent;
+    if (f->overlap_every) {
+        if (before != NULL && every(n, f->overlap_every))
+            extra = overlap(before, m);
+        free(before);
+        s->before = copy_packet(m);
+    }
+    add_checksum(m);
+    if (f->mtu && m->p.payload_len + m->p.hdr_len + 20u > f->mtu) {
+        too_big(s, m);
+        free(m);
+        return;
+    }
+    if (extra != NULL)
+        onto_wire(s->w, to, extra, 1);
+    if (every(n, f->repeat_every))
+        onto_wire(s->w, to, copy_packet(m), 3);
+    if (every(n, f->damage_every)) {
+        extra = copy_packet(m);
+        extra->data[n % m->p.payload_len] ^= 0x10;
+        onto_wire(s->w, to, extra, 3);
+    }
+    if (every(n, f->lose_every) || (n >= f->black_from && n < f->black_to)) {
+        free(m);
+        return;
+    }
+    if (every(n, f->swap_every))
+        delay = 4;
+    onto_wire(s->w, to, m, delay);
 }
 
 static void from_tcp(struct side *s)
 {
     struct world *w = s->w;
-    unsigned to = 1 - s->number;
     const void *slot;
     while ((slot = chan_rx_peek(&s->from_tcp)) != NULL) {
         struct wire_packet *m = malloc(sizeof *m);
@@ -238,26 +383,33 @@ static void from_tcp(struct side *s)
         if (m->p.chain != TCP_NO_CHAIN) {
             s->open[s->n_open].chain = m->p.chain;
             s->open[s->n_open].generation = m->p.chain_generation;
+            s->open[s->n_open].pieces = m->p.pieces;
+            s->open[s->n_open].sum = piece_sum(s, m->p.piece, m->p.pieces);
+            memcpy(s->open[s->n_open].piece, m->p.piece, sizeof m->p.piece);
             s->open[s->n_open++].due = w->step + w->chain_delay;
         }
         chan_rx_next(&s->from_tcp);
-        uint16_t sum = csum_fold(
-            csum_partial(m->data, m->p.payload_len, csum_partial(m->p.hdr, m->p.hdr_len, 0)));
-        memcpy(m->p.hdr + 16, &sum, 2);
-        m->due = w->step + 1;
-        bool lose = false;
-        if (m->p.payload_len) {
-            s->sent++;
-            lose = w->lose_every && s->sent % w->lose_every == 0;
-            if (w->swap_every && s->sent % w->swap_every == 0)
-                m->due += 3;
-        }
-        if (lose || w->n_wire[to] == WORLD_WIRE)
-            free(m);
-        else
-            w->wire[to][w->n_wire[to]++] = m;
+        transmit(s, m);
     }
     chan_rx_release(&s->from_tcp);
+}
+
+/* Counters only ever grow, over all uses of a slot. */
+static void watch_counters(struct side *s)
+{
+    static const char *const name[3] = {"rx_nxt", "tx_una", "tx_free"};
+    for (unsigned app = 0; app < s->apps; app++) {
+        for (unsigned slot = 0; slot < WORLD_SLOTS; slot++) {
+            struct sock k = {.s = s, .app = app, .slot = slot};
+            const struct down_slot *d = sock_down(&k);
+            const uint64_t now[3] = {d->rx_nxt & OFF_MASK, d->tx_una, d->tx_free};
+            for (unsigned i = 0; i < 3; i++) {
+                if (now[i] < s->seen[app][slot][i])
+                    violation(s->w, "side %u slot %u: %s went back", s->number, slot, name[i]);
+                s->seen[app][slot][i] = now[i];
+            }
+        }
+    }
 }
 
 static bool deliver(struct side *s, const struct wire_packet *m)
@@ -323,6 +475,7 @@ unsigned world_wire(struct world *w)
     for (unsigned i = 0; i < 2; i++) {
         struct side *s = &w->side[i];
         unsigned before = w->n_wire[1 - i];
+        watch_counters(s);
         take_returns(s);
         from_tcp(s);
         complete(s);
@@ -374,6 +527,37 @@ unsigned world_records(const struct side *s, bool tombstones)
             used++;
     }
     return used;
+}
+
+/* Blocks, records and chains of a side on which every socket is closed again, but for one listener
+ * of the application `listener`. */
+void world_audit(struct side *s, unsigned listener)
+{
+    const struct tcp *t = s->tcp->state;
+    uint64_t blocks[2] = {s->layout.up_udp_blocks - s->layout.up_tcp_blocks,
+                          s->layout.down_tcp_end - s->layout.down_tcp_blocks};
+    for (unsigned i = 0; i < s->apps; i++) {
+        const struct tcp_app *a = t->app[i];
+        if (a == NULL) /* has died, and was let go */
+            continue;
+        if (a->up_space.free_pages != blocks[0] / 4096 ||
+            a->down_space.free_pages != blocks[1] / 4096)
+            violation(s->w, "side %u: blocks are missing", s->number);
+        if (a->refs != (i == listener))
+            violation(s->w, "side %u: %u records name application %u", s->number, a->refs, i);
+    }
+    if (world_records(s, false) != (listener < s->apps))
+        violation(s->w, "side %u: %u records are in use", s->number, world_records(s, false));
+    if (t->chains_used != 0)
+        violation(s->w, "side %u: %u chains are open", s->number, t->chains_used);
+    for (uint32_t i = 0; i < t->n_chains; i++)
+        if (t->chains[i].generation != s->chain_done[i])
+            violation(s->w, "side %u: chain %u is not done", s->number, i);
+    for (unsigned f = 0; f < WORLD_FRAMES; f++)
+        if (s->frame_out[f])
+            violation(s->w, "side %u: frame %u is lost", s->number, f);
+    if (t->counter[TCP_C_RECOVERY_RESETS] || t->counter[TCP_C_APP_VIOLATIONS])
+        violation(s->w, "side %u: a record failed its check", s->number);
 }
 
 /* --- applications --- */
@@ -496,10 +680,11 @@ static uint8_t pattern(uint64_t seed, uint64_t at)
     return (uint8_t)(((seed + at) * 0x9e3779b97f4a7c15ull) >> 56);
 }
 
-static uint8_t *byte_at(uint8_t *base, const struct ring_desc *r, uint64_t off)
+/* Where offset o of a stream is in the region. */
+static uint64_t ring_at(const struct ring_desc *r, uint64_t o)
 {
-    const struct ring_block *b = &r->block[r->block[1].size != 0 && off >= r->switch_at];
-    return base + b->off + (off & (b->size - 1));
+    const struct ring_block *b = &r->block[r->block[1].size != 0 && o >= r->switch_at];
+    return b->off + (o & (b->size - 1));
 }
 
 bool sock_step(struct sock *k)
@@ -542,7 +727,7 @@ bool sock_step(struct sock *k)
         return false;
     }
     while (!k->no_read && k->read_at < nxt) {
-        if (*byte_at(down, rx, k->read_at) != pattern(k->seed_rx, k->received)) {
+        if (down[ring_at(rx, k->read_at)] != pattern(k->seed_rx, k->received)) {
             violation(k->s->w, "side %u: byte %lu is wrong", k->s->number,
                       (unsigned long)k->received);
             k->closed = true;
@@ -556,13 +741,15 @@ bool sock_step(struct sock *k)
         shm_store_release(&up->rx_read, k->read_at);
     if ((d->rx_nxt & OFF_MARK) && k->read_at == nxt)
         k->eof = true;
-    uint64_t size = tx->block[tx->block[1].size != 0].size;
-    uint64_t end = up->tx_end & OFF_MASK, room = d->tx_free + size - end;
+    uint64_t end = up->tx_end & OFF_MASK, size = tx->block[tx->block[1].size != 0].size;
+    uint64_t room = d->tx_free + size - end;
     if (room > size)
         violation(k->s->w, "tx_free is beyond tx_end");
     bool wrote = false;
-    while (!k->shut && k->sent < k->to_send && room > 0) {
-        *byte_at(upm, tx, end) = pattern(k->seed_tx, k->sent);
+    if (k->write_max && room > k->write_max)
+        room = k->write_max;
+    while (!k->shut && !k->no_write && k->sent < k->to_send && room > 0) {
+        upm[ring_at(tx, end)] = pattern(k->seed_tx, k->sent);
         end++;
         k->sent++;
         room--;

@@ -12,7 +12,18 @@
 #include "tests/harness/host.h"
 #include "tests/harness/memory.h"
 
-enum { WORLD_FRAMES = 64, WORLD_WIRE = 256, WORLD_SLOTS = 8 };
+enum { WORLD_FRAMES = 64, WORLD_WIRE = 256, WORLD_SLOTS = 8, WORLD_APPS = 3 };
+
+/* What the wire does to packets with data, counted per direction; 0: never. */
+struct wire_faults {
+    unsigned lose_every, swap_every; /* swapped: three steps late */
+    unsigned repeat_every;           /* once more, three steps later */
+    unsigned damage_every;  /* the same with a byte changed, and a checksum that shows it */
+    unsigned overlap_every; /* the end of the one before and the beginning of this, in one packet */
+    unsigned black_from, black_to; /* lost: packets with these numbers */
+    bool black_syn, black_fin;     /* the first one of each side without data */
+    uint32_t mtu;                  /* larger ones are lost, and an ICMP error says so */
+};
 
 struct wire_packet {
     struct packet p; /* hdr: the TCP header alone */
@@ -33,17 +44,21 @@ struct side {
     uint8_t *pool;
     uint32_t frame_generation[WORLD_FRAMES];
     bool frame_out[WORLD_FRAMES];
-    uint64_t sent; /* packets that left this side */
+    uint64_t sent; /* packets with data that left this side */
+    bool syn, fin; /* one was sent */
     uint32_t max_edge;
     bool edge_known;
     uint32_t data_max; /* sequence number behind all data that was published */
     bool data_known;
-    struct { /* chains that the driver has not finished */
-        uint32_t chain, generation;
+    struct { /* chains that the driver has not finished: it reads the bytes at the very end */
+        uint32_t chain, generation, sum, pieces;
         uint64_t due;
+        struct rptr piece[PACKET_PIECES];
     } open[WORLD_WIRE];
     unsigned n_open;
     unsigned apps;
+    struct wire_packet *before;                /* the last one with data, for overlaps */
+    uint64_t seen[WORLD_APPS][WORLD_SLOTS][3]; /* counters shown: rx_nxt, tx_una, tx_free */
 };
 
 struct world {
@@ -51,11 +66,13 @@ struct world {
     uint64_t now, step;
     struct wire_packet *wire[2][WORLD_WIRE]; /* towards side i */
     unsigned n_wire[2];
-    unsigned lose_every, swap_every; /* of the packets with data of either side; 0 never */
-    uint64_t chain_delay;            /* steps until a chain is complete */
+    struct wire_faults faults;
+    uint64_t chain_delay; /* steps until a chain is complete */
     unsigned violations;
+    char first[128]; /* the first violation */
     bool quiet;
     bool resets;   /* they belong to the scenario */
+    bool two;      /* connections: edges are not compared */
     bool lossless; /* nothing is lost or late: no byte may be sent twice */
 };
 
@@ -65,6 +82,9 @@ unsigned world_add_app(struct side *s);
 /* A new incarnation of side i's TCP on the same memory. */
 void world_successor(struct side *s, enum rs_end how);
 unsigned world_tcp_turn(struct side *s);
+/* Bytes of a side's blocks, records and chains, when all of its sockets but a listener of the
+ * application `listener` are closed. */
+void world_audit(struct side *s, unsigned listener);
 /* Moves packets and completes chains. Returns what was moved. */
 unsigned world_wire(struct world *w);
 /* Is anything under way, or due before `until`? Advances the time when nothing is. */
@@ -79,8 +99,9 @@ struct sock {
     uint32_t slot, generation;
     uint64_t to_send, sent, received, seed_tx, seed_rx;
     uint64_t read_at; /* absolute offset of the next byte to read */
-    bool open, eof, shut, closed, no_read;
-    bool may_fail; /* the other one resets it, or is expected to */
+    bool open, eof, shut, closed, no_read, no_write;
+    unsigned write_max; /* bytes in one step; 0: what there is room for */
+    bool may_fail;      /* the other one resets it, or is expected to */
     uint32_t failed;
 };
 
