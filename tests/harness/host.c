@@ -60,10 +60,6 @@ struct component *host_new(const struct component_ops *ops, server_id id, struct
     c->ops = ops;
     c->id = id;
     c->map = map;
-    c->own = &map->entry[REGION_OF_SERVER(id)];
-    c->block = wiring_block(c->own);
-    c->cfg = (const struct stack_config *)map->entry[REGION_CONFIG].base;
-    c->page = (struct public_page *)map->entry[REGION_PUBLIC(id)].base;
     c->app_done = app_done;
     c->watch = watch;
     c->unwatch = unwatch;
@@ -76,7 +72,21 @@ struct component *host_new(const struct component_ops *ops, server_id id, struct
         for (unsigned w = 0; w < WAITERS_MAX; w++)
             c->app[a].waiter[w].fd = -1;
     }
+    host_reset(c);
     return c;
+}
+
+void host_reset(struct component *c)
+{
+    memset(c->state, 0, c->ops->size);
+    c->neighbours = 0;
+    /* Applications are many and few of them used: a crash should not cost a megabyte of stores. */
+    for (unsigned a = 0; a < APPS_MAX && c->app[a].generation != 0; a++)
+        c->app[a].used = c->app[a].gone = ((struct host *)c->host)->done[a] = false;
+    c->own = &c->map->entry[REGION_OF_SERVER(c->id)];
+    c->block = wiring_block(c->own);
+    c->cfg = (const struct stack_config *)c->map->entry[REGION_CONFIG].base;
+    c->page = (struct public_page *)c->map->entry[REGION_PUBLIC(c->id)].base;
 }
 
 int host_start(struct component *c, uint64_t now, enum rs_end predecessor)

@@ -11,6 +11,9 @@
 
 /* A component over `map` (kept, not copied), not yet started. */
 struct component *host_new(const struct component_ops *ops, server_id id, struct region_map *map);
+/* Forgets all private state, as a SIGKILL does, and looks at the map anew: ready for host_start().
+ * Applications are to be numbered from 0 without gaps. */
+void host_reset(struct component *c);
 /* First stores and start(), as the run loop does them. 0 or -errno. */
 int host_start(struct component *c, uint64_t now, enum rs_end predecessor);
 /* Tells a started component of an application whose regions are mapped. */
@@ -18,7 +21,6 @@ void host_add_app(struct component *c, unsigned app, uint32_t generation);
 void host_app_gone(struct component *c, unsigned app);
 /* Was app_done() called for it? */
 bool host_app_done(const struct component *c, unsigned app);
-/* Drops all private state, as a SIGKILL does. */
 void host_free(struct component *c);
 
 #endif

@@ -1,174 +1,180 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * Random runs: several connections between two stacks, both directions at once, over a wire drawn
- * from the seed, while components die. After each run: every stream was equal byte for byte, every
- * connection ended in order, and no frame is missing from the pool.
+ * Runs of seeds over several processes.
  *
- *   sim_run [--seeds N] [--from S] [--json FILE]
+ *   sim_run [--seeds N] [--from S] [--jobs N] [--json FILE] [--trace FILE] [--twice] [--verbose]
+ *
+ * A seed that fails is run once more with a packet trace. --trace writes one of a single seed in
+ * any case. --twice runs each seed twice, and asks for the same frames at the same times.
  */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "sim.h"
+#include "scenario.h"
 
-enum { CONNECTIONS = 4, PORT = 7777 };
-
-struct totals {
+struct totals { /* shared by the processes */
     uint64_t seeds, failed, crashes, bytes;
 };
 
-/* True: all is well. */
-static bool run(uint64_t seed, struct totals *t)
+struct options {
+    uint64_t seeds, from;
+    long jobs;
+    const char *json, *trace;
+    bool twice, verbose;
+};
+
+static void run_seed(const struct options *o, uint64_t seed, struct totals *t)
 {
-    static struct sim s;
-    struct rng rng = {.s = seed * 77 + 5};
-    const bool clean = rng_chance(&rng, 0.2);
-    const struct wire_conditions wire = {
-        .loss = clean ? 0 : (double)rng_below(&rng, 5) / 100,
-        .duplicate = clean ? 0 : (double)rng_below(&rng, 3) / 100,
-        .reorder = clean ? 0 : (double)rng_below(&rng, 10) / 100,
-        .corrupt = clean ? 0 : (double)rng_below(&rng, 2) / 100,
-        .delay_ns = rng_below(&rng, 20) * SIM_MS / 2,
-        .jitter_ns = rng_below(&rng, 10) * SIM_MS / 2,
-        .queue = 200,
-    };
-    struct sim_socket listener = {0}, side[2][CONNECTIONS];
-    bool ok = true;
+    struct result r = {0}, again = {0};
+    char path[4096];
 
-    sim_create(&s, seed, &wire);
-    s.crash_chance = rng_chance(&rng, 0.8) ? 0.002 : 0;
-    memset(side, 0, sizeof side);
-    listener.st = &s.stack[1];
-    listener.app = sim_add_app(&s.stack[1]);
-    socket_listen(&listener, PORT);
-    const unsigned client = sim_add_app(&s.stack[0]);
-    for (unsigned i = 0; i < CONNECTIONS; i++) {
-        const uint64_t bytes = 1 + rng_below(&rng, 300000);
-
-        side[0][i] = (struct sim_socket){.st = &s.stack[0],
-                                         .app = client,
-                                         .slot = i,
-                                         .to_send = bytes,
-                                         .pattern = seed,
-                                         .expect = seed + 1000,
-                                         .slow = rng_chance(&rng, 0.3)};
-        side[1][i] = (struct sim_socket){.st = &s.stack[1],
-                                         .app = listener.app,
-                                         .slot = 1 + i,
-                                         .pattern = seed + 1000,
-                                         .expect = seed,
-                                         .slow = rng_chance(&rng, 0.3)};
-    }
-    /* Accepted connections do not say which connect() they belong to: all send the same amount. */
-    for (unsigned i = 0; i < CONNECTIONS; i++) {
-        side[0][i].to_send = side[1][i].to_send = side[0][0].to_send;
-        socket_claim(&side[1][i], &listener);
-    }
-
-    const uint64_t end = s.now + 900000 * SIM_MS;
-    unsigned finished = 0, connected = 0, idle = 0;
-    while (ok && finished < 2 * CONNECTIONS && s.now < end) {
-        if (connected < CONNECTIONS && socket_done(&listener) && rng_chance(&rng, 0.05))
-            socket_connect(&side[0][connected++], &s.stack[1].cfg.interface[0].addr, PORT);
-        unsigned n = sim_turn(&s);
-        finished = 0;
-        for (unsigned i = 0; i < 2 * CONNECTIONS; i++) {
-            struct sim_socket *k = &side[i % 2][i / 2];
-
-            socket_step(k, &rng);
-            if (k->unreachable) {
-                k->unreachable = false;
-                k->slot += CONNECTIONS; /* the old slot is closed, and free when tcp says so */
-                socket_connect(k, &s.stack[1].cfg.interface[0].addr, PORT);
-            }
-            finished += k->finished;
-            ok = ok && !k->failed;
+    scenario_run(seed, o->trace, &r);
+    if (o->twice && !r.failed) {
+        scenario_run(seed, NULL, &again);
+        if (again.digest != r.digest || again.bytes != r.bytes) {
+            fprintf(stderr, "  seed %lu is not the same twice\n", (unsigned long)seed);
+            r.failed = true;
         }
-        idle = n == 0 ? idle + 1 : 0;
-        /* Applications draw whether they act: give them some turns before time passes. */
-        if (idle < 8)
-            continue;
-        const uint64_t next = sim_next(&s);
-        if (next != NEVER && next > s.now)
-            s.now = next;
-        else
-            s.now += SIM_MS;
     }
-    if (ok && finished < 2 * CONNECTIONS) {
-        fprintf(stderr, "seed %lu: stuck at %lu ms with %u of %u ends finished\n",
-                (unsigned long)seed, (unsigned long)(s.now / SIM_MS), finished, 2 * CONNECTIONS);
-        ok = false;
+    if (o->verbose)
+        printf("seed %lu: %lu crashes, %lu bytes, digest %016lx\n", (unsigned long)seed,
+               (unsigned long)r.crashes, (unsigned long)r.bytes, (unsigned long)r.digest);
+    __atomic_add_fetch(&t->seeds, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&t->crashes, r.crashes, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&t->bytes, r.bytes, __ATOMIC_RELAXED);
+    if (!r.failed)
+        return;
+    __atomic_add_fetch(&t->failed, 1, __ATOMIC_RELAXED);
+    if (o->trace != NULL) {
+        snprintf(path, sizeof path, "%s", o->trace);
+    } else {
+        const char *tmp = getenv("TMPDIR");
+
+        snprintf(path, sizeof path, "%s/eft-sim-%lu.pcapng", tmp != NULL ? tmp : "/tmp",
+                 (unsigned long)seed);
+        sim_quiet = true;
+        scenario_run(seed, path, &again);
+        sim_quiet = false;
     }
-    /* Let what is under way come to rest: no frame may be missing. */
-    s.crash_chance = 0;
-    for (unsigned quiet = 0; ok && quiet < 20;) {
-        if (sim_turn(&s) != 0) {
-            quiet = 0;
-            continue;
-        }
-        quiet++;
-        const uint64_t next = sim_next(&s);
-        if (next == NEVER || next > s.now + 30000 * SIM_MS)
+    fprintf(stderr, "seed %lu failed. Again: tests/sim/run --seeds 1 --from %lu. Packets: %s\n",
+            (unsigned long)seed, (unsigned long)seed, path);
+}
+
+/* Seeds are dealt out one by one: some take long. */
+static void work(const struct options *o, struct totals *t, uint64_t *next)
+{
+    uint64_t n;
+
+    while ((n = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < o->seeds)
+        run_seed(o, o->from + n, t);
+}
+
+static int usage(const char *name)
+{
+    fprintf(stderr,
+            "usage: %s [--seeds N] [--from S] [--jobs N] [--json FILE] [--trace FILE] [--twice] "
+            "[--verbose]\n",
+            name);
+    return 2;
+}
+
+static int parse(struct options *o, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"seeds", required_argument, NULL, 'n'}, {"from", required_argument, NULL, 'f'},
+        {"jobs", required_argument, NULL, 'p'},  {"json", required_argument, NULL, 'j'},
+        {"trace", required_argument, NULL, 't'}, {"twice", no_argument, NULL, '2'},
+        {"verbose", no_argument, NULL, 'v'},     {NULL, 0, NULL, 0}};
+    int c;
+
+    *o = (struct options){.seeds = 100, .from = 1, .jobs = sysconf(_SC_NPROCESSORS_ONLN)};
+    while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+        switch (c) {
+        case 'n':
+            o->seeds = strtoull(optarg, NULL, 0);
             break;
-        s.now = next > s.now ? next : s.now + SIM_MS;
-    }
-    for (unsigned i = 0; ok && i < SIM_STACKS; i++)
-        if (sim_frames_out(&s.stack[i]) != 0) {
-            fprintf(stderr, "seed %lu: stack %u lost %u frames\n", (unsigned long)seed, i,
-                    sim_frames_out(&s.stack[i]));
-            ok = false;
+        case 'f':
+            o->from = strtoull(optarg, NULL, 0);
+            break;
+        case 'p':
+            o->jobs = strtol(optarg, NULL, 0);
+            break;
+        case 'j':
+            o->json = optarg;
+            break;
+        case 't':
+            o->trace = optarg;
+            break;
+        case '2':
+            o->twice = true;
+            break;
+        case 'v':
+            o->verbose = true;
+            break;
+        default:
+            return usage(argv[0]);
         }
-    for (unsigned i = 0; i < 2 * CONNECTIONS; i++)
-        t->bytes += side[i % 2][i / 2].received;
-    t->crashes += s.crashes;
-    sim_destroy(&s);
-    return ok;
+    }
+    if (optind != argc || o->seeds == 0 || o->jobs < 1 || (o->trace != NULL && o->seeds != 1))
+        return usage(argv[0]);
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"seeds", required_argument, NULL, 'n'},
-                                            {"from", required_argument, NULL, 'f'},
-                                            {"json", required_argument, NULL, 'j'},
-                                            {NULL, 0, NULL, 0}};
-    uint64_t seeds = 100, from = 1;
-    const char *json = NULL;
-    struct totals t = {0};
-    int c;
+    struct options o;
+    struct {
+        struct totals t;
+        uint64_t next;
+    } * shared;
+    unsigned lost = 0;
 
-    while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-        if (c == 'n')
-            seeds = strtoull(optarg, NULL, 0);
-        else if (c == 'f')
-            from = strtoull(optarg, NULL, 0);
-        else if (c == 'j')
-            json = optarg;
-        else
-            return 2;
+    if (parse(&o, argc, argv) != 0)
+        return 2;
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) {
+        perror("mmap");
+        return 2;
     }
-    for (uint64_t seed = from; seed < from + seeds; seed++) {
-        t.seeds++;
-        if (!run(seed, &t)) {
-            printf("seed %lu failed: sim_run --seeds 1 --from %lu\n", (unsigned long)seed,
-                   (unsigned long)seed);
-            t.failed++;
+    setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
+    for (long i = 0; i < o.jobs; i++) {
+        const pid_t pid = fork();
+
+        if (pid < 0) {
+            perror("fork");
+            return 2;
+        }
+        if (pid == 0) {
+            work(&o, &shared->t, &shared->next);
+            fflush(stdout);
+            _exit(0);
         }
     }
-    printf("%lu seeds, %lu failed, %lu crashes, %lu bytes\n", (unsigned long)t.seeds,
-           (unsigned long)t.failed, (unsigned long)t.crashes, (unsigned long)t.bytes);
-    if (json != NULL) {
-        FILE *f = fopen(json, "w");
+    for (int status; wait(&status) > 0;)
+        lost += status != 0;
+    const struct totals *t = &shared->t;
+    if (lost != 0)
+        fprintf(stderr, "%u of %ld processes died\n", lost, o.jobs);
+    printf("%lu seeds, %lu failed, %lu crashes, %lu bytes\n", (unsigned long)t->seeds,
+           (unsigned long)t->failed, (unsigned long)t->crashes, (unsigned long)t->bytes);
+    if (o.json != NULL) {
+        FILE *f = fopen(o.json, "w");
 
         if (f == NULL) {
-            fprintf(stderr, "%s: %s\n", json, strerror(errno));
+            fprintf(stderr, "%s: %s\n", o.json, strerror(errno));
             return 2;
         }
         fprintf(f, "{\"seeds\":%lu,\"failed\":%lu,\"crashes_injected\":%lu,\"bytes\":%lu}\n",
-                (unsigned long)t.seeds, (unsigned long)t.failed, (unsigned long)t.crashes,
-                (unsigned long)t.bytes);
-        fclose(f);
+                (unsigned long)t->seeds, (unsigned long)t->failed + lost, (unsigned long)t->crashes,
+                (unsigned long)t->bytes);
+        if (fclose(f) != 0)
+            return 2;
     }
-    return t.failed != 0;
+    return t->failed != 0 || lost != 0 || t->seeds != o.seeds;
 }

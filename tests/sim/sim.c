@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * Two stacks and the time between them. See sim.h.
+ * Stacks, the time between them, and deaths. A component dies before one of its stores to shared
+ * memory (libchan/atomic.h), so at any step that a SIGKILL could be seen at; its successor starts
+ * at once or some time later, and may die in the same way while it takes over. See sim.h.
  */
 #include "sim.h"
+#include "scenario.h"
 
 #include <arpa/inet.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,37 +22,49 @@
 
 static const struct component_ops *const kinds[SIM_COMPONENTS] = {&driver_ops, &ip_ops, &pf_ops,
                                                                   &tcp_ops, &udp_ops};
+static jmp_buf death;
+static uint32_t stores_left; /* until the running component dies; 0: it lives on */
+bool sim_quiet;
 
-uint64_t rng_next(struct rng *r)
+void shm_crashpoint(const char *file, int line)
 {
-    uint64_t z = r->s += 0x9e3779b97f4a7c15ull;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-    return z ^ z >> 31;
+    (void)file, (void)line;
+    if (stores_left != 0 && --stores_left == 0)
+        longjmp(death, 1);
 }
 
-uint64_t rng_below(struct rng *r, uint64_t n)
+void sim_fail(struct sim *s, const char *fmt, ...)
 {
-    return n == 0 ? 0 : rng_next(r) % n;
+    va_list ap;
+
+    s->failed = true;
+    s->event = "failed";
+    if (sim_quiet)
+        return;
+    fprintf(stderr, "  at %.6f s: ", (double)(s->now - SIM_START) / 1e9);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
 }
 
-bool rng_chance(struct rng *r, double p)
-{
-    return p > 0 && (double)(rng_next(r) >> 11) < p * 9007199254740992.0;
-}
+/* --- life and death --- */
 
+/* Starts a new incarnation of component `i` on the region as it is. */
 static void start(struct stack *st, unsigned i, enum rs_end end)
 {
-    struct component *c = host_new(kinds[i], SERVER_ID(kinds[i]->kind, 0), st->map);
+    struct component *c = st->component[i];
 
-    st->component[i] = c;
+    if (kinds[i] == &tcp_ops)
+        tcp_dispose(c);
+    host_reset(c);
     if (kinds[i] == &driver_ops) {
         struct driver *d = c->state;
 
         driver_use_device(c, &sim_device);
         memcpy(d->device, &st, sizeof st);
     }
+    st->down[i] = false;
     if (host_start(c, st->sim->now, end) < 0) {
         fprintf(stderr, "%s cannot start\n", kinds[i]->name);
         abort();
@@ -56,53 +73,123 @@ static void start(struct stack *st, unsigned i, enum rs_end end)
         host_add_app(c, app, 1);
 }
 
-void sim_crash(struct stack *st, unsigned i)
+static void died(struct stack *st, unsigned i)
 {
-    if (kinds[i] == &tcp_ops)
-        tcp_dispose(st->component[i]);
-    host_free(st->component[i]);
-    start(st, i, END_KILLED);
-    st->sim->crashes++;
+    static const char *const note[SIM_COMPONENTS] = {
+        "driver died before this", "ip died before this", "pf died before this",
+        "tcp died before this", "udp died before this"};
+    struct sim *s = st->sim;
+
+    s->crashes++;
+    s->event = note[i];
+    st->down[i] = true;
+    st->up_at[i] = s->now;
+    if (rng_chance(&s->rng, 0.5))
+        st->up_at[i] += rng_below(&s->rng, s->crash.down_ns + 1);
 }
 
-void sim_create(struct sim *s, uint64_t seed, const struct wire_conditions *wire)
+/* Starts the successor, which may die, too; then its own successor starts at a later turn. */
+static void succeed(struct stack *st, unsigned i)
 {
+    struct sim *s = st->sim;
+
+    stores_left = 0;
+    if (rng_chance(&s->rng, s->crash.again))
+        stores_left = 1 + (uint32_t)rng_below(&s->rng, 200);
+    if (setjmp(death) == 0) {
+        start(st, i, END_KILLED);
+        stores_left = 0;
+    } else {
+        died(st, i);
+    }
+}
+
+/* One turn of a component that may die in it. */
+static unsigned mortal_turn(struct stack *st, unsigned i)
+{
+    struct sim *s = st->sim;
+    unsigned n;
+
+    stores_left = st->crash_in[i];
+    if (setjmp(death) != 0) {
+        st->crash_in[i] = 0;
+        died(st, i);
+        return 1;
+    }
+    n = component_turn(st->component[i], s->now);
+    st->crash_in[i] = stores_left;
+    stores_left = 0;
+    return n;
+}
+
+static void draw_death(struct sim *s, struct stack *st, unsigned i)
+{
+    const struct crashes *c = &s->crash;
+
+    if (c->chance == 0 || st->crash_in[i] != 0 || (c->which != 0 && (c->which >> i & 1) == 0) ||
+        s->now >= c->until_ns || !rng_chance(&s->rng, c->chance))
+        return;
+    st->crash_in[i] = 1 + (uint32_t)rng_below(&s->rng, 300);
+    /* A storm: the others will not live long, either. */
+    for (unsigned k = 0; k < c->storm; k++)
+        s->stack[rng_below(&s->rng, s->stacks)].crash_in[rng_below(&s->rng, SIM_COMPONENTS)] =
+            1 + (uint32_t)rng_below(&s->rng, 300);
+}
+
+/* --- the world --- */
+
+void sim_create(struct sim *s, uint64_t seed, unsigned stacks,
+                void (*adjust)(struct stack_config *cfg, void *arg), void *arg)
+{
+    /* Maps and components are large and are used again by the next run. */
+    static struct region_map *maps[SIM_STACKS];
+    static struct component *components[SIM_STACKS][SIM_COMPONENTS];
+
     memset(s, 0, sizeof *s);
     s->rng.s = seed;
-    s->now = 1000 * SIM_MS;
-    s->wire = *wire;
+    s->now = SIM_START;
+    s->stacks = stacks;
     for (unsigned i = 0; i < SIM_STACKS; i++) {
         struct stack *st = &s->stack[i];
 
         st->sim = s;
         st->number = i;
-        st->map = calloc(1, sizeof *st->map);
         memory_config(&st->cfg);
         st->cfg.interface[0].addr = ip_addr_v4(htonl(0x0a000001 + i));
         st->cfg.interface[0].mac[5] = (uint8_t)(1 + i);
         st->cfg.routes = 1;
         for (unsigned k = 0; k < sizeof st->cfg.secret; k++)
             st->cfg.secret[k] = (uint8_t)rng_next(&s->rng);
+        if (adjust != NULL)
+            adjust(&st->cfg, arg);
+        if (i >= stacks)
+            continue;
+        if (maps[i] == NULL)
+            maps[i] = calloc(1, sizeof *maps[i]);
+        st->map = maps[i];
         memory_create(st->map, &st->cfg);
-        for (unsigned k = 0; k < SIM_COMPONENTS; k++)
+        for (unsigned k = 0; k < SIM_COMPONENTS; k++) {
+            if (components[i][k] == NULL)
+                components[i][k] = host_new(kinds[k], SERVER_ID(kinds[k]->kind, 0), st->map);
+            st->component[k] = components[i][k];
             start(st, k, END_NONE);
+        }
     }
 }
 
 void sim_destroy(struct sim *s)
 {
-    for (unsigned i = 0; i < SIM_STACKS; i++) {
+    stores_left = 0;
+    for (unsigned i = 0; i < s->stacks; i++) {
         struct stack *st = &s->stack[i];
 
-        for (unsigned k = 0; k < SIM_COMPONENTS; k++) {
-            if (kinds[k] == &tcp_ops)
-                tcp_dispose(st->component[k]);
-            host_free(st->component[k]);
-        }
+        tcp_dispose(st->component[SIM_TCP]);
+        for (unsigned k = 0; k < SIM_COMPONENTS; k++)
+            memset(st->component[k]->state, 0, kinds[k]->size);
         wire_clear(&st->in);
         memory_destroy(st->map);
-        free(st->map);
     }
+    wire_clear(&s->stack[1].in);
 }
 
 unsigned sim_add_app(struct stack *st)
@@ -117,20 +204,26 @@ unsigned sim_add_app(struct stack *st)
 
 unsigned sim_turn(struct sim *s)
 {
-    const unsigned all = SIM_STACKS * SIM_COMPONENTS;
+    const unsigned all = s->stacks * SIM_COMPONENTS;
     const unsigned first = (unsigned)rng_below(&s->rng, all);
     unsigned n = 0;
 
+    s->turns++;
     for (unsigned k = 0; k < all; k++) {
         const unsigned which = (first + k) % all;
         struct stack *st = &s->stack[which / SIM_COMPONENTS];
         const unsigned i = which % SIM_COMPONENTS;
 
-        if (rng_chance(&s->rng, s->crash_chance)) {
-            sim_crash(st, i);
+        if (st->down[i]) {
+            if (st->up_at[i] > s->now)
+                continue;
+            succeed(st, i);
             n++;
+            if (st->down[i])
+                continue;
         }
-        n += component_turn(st->component[i], s->now);
+        draw_death(s, st, i);
+        n += mortal_turn(st, i);
     }
     return n;
 }
@@ -142,12 +235,17 @@ uint64_t sim_next(const struct sim *s)
     for (unsigned i = 0; i < SIM_STACKS; i++) {
         const struct stack *st = &s->stack[i];
 
-        if (st->in.coming != NULL && st->in.coming->at < next)
+        /* One that has arrived waits for room; what makes room comes of somebody else. */
+        if (st->in.coming != NULL && st->in.coming->at > s->now && st->in.coming->at < next)
             next = st->in.coming->at;
-        for (unsigned k = 0; k < SIM_COMPONENTS; k++) {
+        for (unsigned k = 0; i < s->stacks && k < SIM_COMPONENTS; k++) {
             struct component *c = st->component[k];
-            const uint64_t d = c->ops->deadline != NULL ? c->ops->deadline(c) : NEVER;
+            uint64_t d = NEVER;
 
+            if (st->down[k])
+                d = st->up_at[k];
+            else if (c->ops->deadline != NULL)
+                d = c->ops->deadline(c);
             if (d < next)
                 next = d;
         }
@@ -155,10 +253,19 @@ uint64_t sim_next(const struct sim *s)
     return next;
 }
 
-unsigned sim_frames_out(const struct stack *st)
+const char *sim_late(const struct sim *s)
 {
-    const uint64_t *counter =
-        wiring_block(&st->map->entry[REGION_OF_SERVER(SERVER_ID(SERVER_DRIVER, 0))])->counter;
+    static char text[64];
 
-    return (unsigned)counter[DRIVER_COUNT_OUT];
+    for (unsigned i = 0; i < s->stacks; i++)
+        for (unsigned k = 0; k < SIM_COMPONENTS; k++) {
+            struct component *c = s->stack[i].component[k];
+
+            if (!s->stack[i].down[k] && c->ops->deadline != NULL && c->ops->deadline(c) <= s->now) {
+                snprintf(text, sizeof text, "stack %u: %s has passed its deadline and does nothing",
+                         i, c->ops->name);
+                return text;
+            }
+        }
+    return "time stands still";
 }
