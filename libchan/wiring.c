@@ -151,8 +151,8 @@ static uint64_t count_of(const struct stack_config *cfg, enum count count, unsig
         return power_of_two(cfg->udp_buffers);
     case COUNT_CONNS:
         return cfg->tcp_connections;
-    case COUNT_INDEX:
-        return power_of_two(2ull * cfg->tcp_connections);
+    case COUNT_INDEX: /* a table of twice as many, and all smaller ones */
+        return power_of_two(4ull * cfg->tcp_connections);
     case COUNT_APPS:
         return APPS_MAX;
     case COUNT_SOCKS:
@@ -230,7 +230,8 @@ static uint64_t layout(const struct stack_config *cfg, server_id id, struct wiri
         /* Heads and tables begin on a line, big tables and what is registered with a device on a
          * page. */
         const bool page =
-            e->role == WIRING_TABLE && (e->size >= APP_PAGE || e->what == TABLE_DRIVER_POOL);
+            e->role == WIRING_TABLE &&
+            (e->size >= APP_PAGE || e->what == TABLE_DRIVER_POOL || e->what == TABLE_TCP_INDEX);
         const uint64_t align = page ? APP_PAGE : CACHE_LINE;
 
         off = (off + align - 1) & ~(align - 1);

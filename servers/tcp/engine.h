@@ -11,6 +11,7 @@
  *   conn.c      life of a socket, its down slot   chain.c     send buffers under way
  *   record.c    committed state                   recover.c   a successor's start
  *   lookup.c    index by addresses                ring.c      blocks in application regions
+ *   port.c      sockets by local port
  *   segment.c   bytes <-> struct tcp_seg          hash.c      keyed hash
  *
  * Everything in struct tcp and struct tcp_conn is private and lost at a restart. What a successor
@@ -44,7 +45,7 @@ enum {
     TCP_DUPTHRESH = 3,
     TCP_GSO_MAX = 65535 - 60 - 60, /* payload of a super-segment, whatever the headers */
     TCP_GROUP_HASH = 64,
-    TCP_PORT_HASH = 1024,
+    TCP_INDEX_FIRST = 9,  /* log2 of the first lookup table's size: a page */
     TCP_GROUP_MOVERS = 0, /* a group that is none: OP_INHERITs that wait */
     TCP_NEWS = 1024,      /* sockets whose applications are rung in one go */
 };
@@ -64,6 +65,7 @@ struct tcp_conn {
     uint32_t idx;
     bool ready;    /* taken over from the record; false: only the record is there */
     bool indexed;  /* is in the lookup index */
+    uint32_t hash; /* under which */
     bool dirty;    /* is in tcp.dirty */
     uint64_t news; /* turn in which it was put into tcp.news */
     bool awaiting; /* is in tcp.acked: rx_acked to be stored after publishing */
@@ -156,6 +158,12 @@ struct tcp_chain_link {
     bool used;
 };
 
+/* One table of the lookup index. */
+struct tcp_table {
+    struct tcp_index_entry *entry;
+    uint64_t mask;
+};
+
 struct tcp_app {
     bool gone, burying;
     uint32_t generation;
@@ -183,9 +191,12 @@ struct tcp {
     uint8_t *free_known;    /* during the walk: a bit per record that was found free */
     uint32_t walk;          /* next record that the walk looks at */
     bool walked;
-    bool lost_record; /* the walk met one that cannot say whose it was */
-    struct tcp_index_entry *index;
-    uint64_t index_mask;
+    bool lost_record;                      /* the walk met one that cannot say whose it was */
+    struct tcp_index_entry *index;         /* table of 2^n entries: from element 2^n on */
+    struct tcp_table index_now, index_old; /* old: growth is under way; entry NULL: none */
+    unsigned index_shift, index_most;      /* log2 of now's size; of the largest */
+    uint64_t index_at;                     /* next to be moved, or swept */
+    uint32_t index_used;
     struct tcp_state_shm *state_shm;
     uint32_t used; /* records below were used at some time */
     struct tcp_app_shm *app_shm;
@@ -216,7 +227,7 @@ struct tcp {
     struct tcp_group *group[TCP_GROUP_HASH];
     uint32_t group_last;
     uint64_t order_last;
-    uint32_t port[TCP_PORT_HASH]; /* 1 + record number of the first */
+    uint32_t port[65536]; /* 1 + record number of the first socket */
     uint32_t port_salt;
     uint64_t out_number; /* running number of segments without an input */
     uint32_t iss_floor;  /* for the SYN that replaces a TIME-WAIT */
@@ -302,15 +313,20 @@ void tcp_record_ooo(struct tcp *t, struct tcp_conn *k);
 unsigned tcp_record_ooo_load(const struct tcp_conn_shm *s, struct tcp_range *range);
 
 /* --- hash.c --- */
+enum tcp_purpose { TCP_PURPOSE_ISN = 0, TCP_PURPOSE_INDEX = 1, TCP_PURPOSE_PORT = 2 };
 uint64_t tcp_hash(const uint8_t key[16], const void *data, size_t len);
 uint64_t tcp_tuple_hash(const struct tcp *t, unsigned purpose, const struct sock_name *local,
                         const struct sock_name *remote);
 
 /* --- lookup.c --- */
+void tcp_lookup_begin(struct tcp *t, uint64_t elements);
+void tcp_lookup_walked(struct tcp *t);
 void tcp_lookup_add(struct tcp *t, struct tcp_conn *k);
 void tcp_lookup_remove(struct tcp *t, struct tcp_conn *k);
 struct tcp_conn *tcp_lookup_find(struct tcp *t, const struct sock_name *local,
                                  const struct sock_name *remote);
+
+/* --- port.c --- */
 void tcp_port_add(struct tcp *t, struct tcp_conn *k);
 void tcp_port_remove(struct tcp *t, struct tcp_conn *k);
 /* May `k` bind this name? 0 or -EADDRINUSE. */

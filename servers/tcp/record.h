@@ -141,7 +141,8 @@ _Static_assert(sizeof(struct tcp_conn_shm) % 64 == 0, "tcp_conn_shm is whole lin
  * the high one. Where the two do not fit each other, all records are walked. */
 struct tcp_state_shm {
     uint64_t used;
-    uint64_t reserved[7];
+    uint64_t index; /* lookup table that holds (lookup.c); low half, and its complement */
+    uint64_t reserved[6];
 };
 _Static_assert(sizeof(struct tcp_state_shm) == 64, "tcp_state_shm");
 
@@ -174,7 +175,8 @@ struct tcp_forensic {
 };
 _Static_assert(sizeof(struct tcp_forensic) == 64 + 16 * 768, "tcp_forensic");
 
-/* Open addressing over the keyed hash of addresses and ports. One 64-bit store each. */
+/* Open addressing over the keyed hash of addresses and ports. One 64-bit store each. The table
+ * holds tables of 2^n entries, for each n one, from element 2^n on. */
 struct tcp_index_entry {
     uint64_t word; /* high 32 bits: hash; low: record number + 1; 0: empty */
 };
@@ -186,14 +188,5 @@ struct tcp_app_shm {
     uint64_t granted[16]; /* privileged ports that syscall granted, a bit each */
 };
 _Static_assert(sizeof(struct tcp_app_shm) == 192, "tcp_app_shm");
-
-/* Elements of TABLE_TCP_INDEX for so many connections. */
-static inline uint64_t tcp_index_size(uint32_t connections)
-{
-    uint64_t n = 64;
-    while (n < 2ull * connections)
-        n *= 2;
-    return n;
-}
 
 #endif

@@ -77,7 +77,7 @@ static int start(struct component *c, uint64_t now)
     t->shm = wiring_table(c->own, TABLE_TCP_CONNS, &n);
     t->n_conns = (uint32_t)n;
     t->index = wiring_table(c->own, TABLE_TCP_INDEX, &n);
-    t->index_mask = n - 1;
+    const uint64_t index_elements = n;
     t->state_shm = wiring_table(c->own, TABLE_TCP_STATE, &n);
     t->forensic = wiring_table(c->own, TABLE_TCP_FORENSIC, &n);
     t->app_shm = wiring_table(c->own, TABLE_TCP_APPS, &n);
@@ -106,6 +106,7 @@ static int start(struct component *c, uint64_t now)
     if (rc)
         return rc;
     t->replay_end = load_acquire(&t->rx_ip.out->tail);
+    tcp_lookup_begin(t, index_elements);
     tcp_recover_begin(t);
     return 0;
 }
