@@ -130,7 +130,7 @@ void judge_clean(struct sim *s)
     for (unsigned i = 0; i < SIM_STACKS; i++) {
         const struct wire_end *e = &s->stack[i].in;
 
-        if (e->lost != 0 || e->disturbed != 0 || e->link.rate != 0 ||
+        if (e->lost != 0 || e->disturbed != 0 || e->resets != 0 || e->link.rate != 0 ||
             e->link.jitter_ns > 50 * SIM_MS)
             return;
     }

@@ -104,6 +104,7 @@ struct stack {
         bool valid;
         unsigned frame;
         uint32_t len;
+        uint16_t gso_size;
     } reading;
     unsigned apps;
 };

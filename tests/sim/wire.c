@@ -318,30 +318,34 @@ static enum frame_owner salvage(struct driver *d, unsigned n)
     if (!st->reading.valid || st->reading.frame != n)
         return FRAME_FREE;
     shm_store(&f->off, 0u);
-    shm_store(&f->gso_size, (uint16_t)0);
+    shm_store(&f->gso_size, st->reading.gso_size);
     shm_store(&f->csum, (uint8_t)CSUM_NONE);
     shm_store(&f->len, st->reading.len);
     return FRAME_OUT;
 }
 
-/* Appends what follows in the same stream, as generic receive offload does. */
-static void merge(struct sim *s, unsigned to, uint8_t *data, uint32_t *len, uint32_t room)
+/* Appends what follows in the same stream, as generic receive offload does: segments of one size,
+ * the last one may be shorter. Returns that size, 0 when there was nothing to append. */
+static uint16_t merge(struct sim *s, unsigned to, uint8_t *data, uint32_t *len, uint32_t room)
 {
     struct wire_end *e = &s->stack[to].in;
     struct view a, b;
+    uint16_t size = 0;
 
-    if (e->link.merge == 0 || !view_tcp(&a, data, *len) || !intact(&a))
-        return;
-    while (e->coming != NULL && e->coming->at <= s->now && rng_chance(&s->rng, e->link.merge)) {
+    if (e->link.merge == 0 || !view_tcp(&a, data, *len) || !intact(&a) || a.len == 0)
+        return 0;
+    const uint32_t first = a.len;
+    while (e->coming != NULL && e->coming->at <= s->now && rng_chance(&s->rng, e->link.merge) &&
+           a.len % first == 0) {
         if (!view_tcp(&b, e->coming->data, e->coming->len) || b.tcp_len != a.tcp_len ||
-            a.len == 0 || b.len == 0 || *len + b.len > room || !intact(&b) ||
+            b.len == 0 || b.len > first || *len + b.len > room || !intact(&b) ||
             memcmp(a.ip + 12, b.ip + 12, 8) != 0 || memcmp(a.tcp, b.tcp, 4) != 0 ||
             get32(b.tcp + 4) != get32(a.tcp + 4) + a.len || a.ip[1] != b.ip[1] ||
             memcmp(a.tcp + 8, b.tcp + 8, 4) != 0 || /* the same ACK, window and options */
             memcmp(a.tcp + 14, b.tcp + 14, 2) != 0 ||
             memcmp(a.tcp + 20, b.tcp + 20, a.tcp_len - 20) != 0 ||
             ((a.tcp[13] | b.tcp[13]) & (FLAG_FIN | FLAG_SYN | FLAG_RST | FLAG_URG)) != 0)
-            return;
+            break;
         struct wire_frame *f = wire_take(s, to);
 
         memcpy(a.payload + a.len, b.payload, b.len);
@@ -349,8 +353,10 @@ static void merge(struct sim *s, unsigned to, uint8_t *data, uint32_t *len, uint
         a.tcp[13] |= b.tcp[13];
         seal(&a);
         *len = ETH + a.ip_len + a.tcp_len + a.len;
+        size = (uint16_t)first;
         free(f);
     }
+    return size;
 }
 
 static unsigned receive(struct driver *d, unsigned quota)
@@ -372,9 +378,9 @@ static unsigned receive(struct driver *d, unsigned quota)
         st->reading.frame = (unsigned)frame;
         st->reading.len = f->len;
         free(f);
-        merge(s, st->number, to, &st->reading.len, d->frame_size);
+        st->reading.gso_size = merge(s, st->number, to, &st->reading.len, d->frame_size);
         st->reading.valid = true;
-        driver_receive(d, (unsigned)frame, 0, st->reading.len, 0, CSUM_NONE);
+        driver_receive(d, (unsigned)frame, 0, st->reading.len, st->reading.gso_size, CSUM_NONE);
         st->reading.valid = false;
         n++;
     }
