@@ -17,15 +17,15 @@ bool ring_get(struct ring *r, const struct down_slot *d, bool tx, bool dgram)
     const struct ring_desc *copies = tx ? d->tx : d->rx;
     unsigned shift = tx ? 0 : 1;
     for (int i = 0; i < 1000; i++) {
-        uint32_t sel = load_acquire(&d->select) >> shift & 1;
-        const struct ring_desc *c = &copies[sel];
+        uint32_t sel = load_acquire(&d->select);
+        const struct ring_desc *c = &copies[sel >> shift & 1];
         r->d.switch_at = load_relaxed(&c->switch_at);
         for (int b = 0; b < 2; b++) {
             r->d.block[b].off = load_relaxed(&c->block[b].off);
             r->d.block[b].size = load_relaxed(&c->block[b].size);
         }
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        if ((load_relaxed(&d->select) >> shift & 1) == sel)
+        if (load_relaxed(&d->select) == sel)
             break;
     }
     uint64_t region = tx ? lib.up_size : dgram ? lib.down_udp_size : lib.down_tcp_size;
@@ -87,13 +87,15 @@ void ring_read(const struct ring *r, uint64_t off, void *dst, size_t len)
 
 uint64_t ring_space(const struct ring *r, uint64_t tx_end, uint64_t tx_free)
 {
-    /* The smaller of two blocks, until the old one is passed: what is below switch_at must fit into
-     * the first, what is above into the second, and tcp judges by either. */
-    uint64_t size = r->d.block[0].size;
-    if (r->d.block[1].size != 0 && (size == 0 || tx_end >= r->d.switch_at))
-        size = r->d.block[1].size;
-    uint64_t used = tx_end - tx_free;
-    return used >= size ? 0 : size - used;
+    uint64_t limit = tx_free + ring_size(r);
+    /* With a tx_free from before the ring grew, what is below switch_at may not yet fit into the
+     * old block. */
+    if (r->d.block[1].size != 0 && r->d.block[0].size != 0) {
+        uint64_t old = tx_free + r->d.block[0].size;
+        if (r->d.switch_at > old && old < limit)
+            limit = old;
+    }
+    return tx_end >= tx_free && tx_end < limit ? limit - tx_end : 0;
 }
 
 size_t iov_total(const struct iovec *iov, size_t n)

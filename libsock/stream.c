@@ -160,6 +160,14 @@ int stream_fionwrite(struct sock *s)
 
 /* ---- sending ---- */
 
+/* What may be written at `end`. tx_free is loaded before the descriptor: a tx_free that lets us
+ * pass the end of the old block comes with the descriptor of the new one. */
+static uint64_t send_room(const struct sock *s, struct ring *r, uint64_t end)
+{
+    uint64_t tx_free = load_acquire(&s->down->tx_free);
+    return ring_get(r, s->down, true, false) ? ring_space(r, end, tx_free) : 0;
+}
+
 static bool send_ready(struct sock *s, void *arg)
 {
     struct ring r;
@@ -170,13 +178,8 @@ static bool send_ready(struct sock *s, void *arg)
     if (ph != PH_ACTIVE || load_relaxed(&s->closing) || load_relaxed(&s->shut_wr) ||
         over(load_acquire(&s->down->state)) || conn_has_error(s))
         return true;
-    if (!ring_get(&r, s->down, true, false))
-        return false;
-    uint64_t size = ring_size(&r);
-    if (least > size / 3)
-        least = size / 3;
-    uint64_t end = load_relaxed(&s->up->tx_end) & OFF_MASK;
-    return ring_space(&r, end, load_acquire(&s->down->tx_free)) >= least;
+    uint64_t room = send_room(s, &r, load_relaxed(&s->up->tx_end) & OFF_MASK);
+    return room >= least || (room > 0 && room >= ring_size(&r) / 3);
 }
 
 /* May data be sent? 0 with s->tx held; -EAGAIN: not yet connected; other errors. */
@@ -237,9 +240,7 @@ ssize_t stream_send(struct sock *s, const struct iovec *iov, size_t n, int flags
         int err = send_begin(s);
         if (likely(err == 0)) {
             struct ring r;
-            uint64_t space = 0, end = s->up->tx_end & OFF_MASK;
-            if (likely(ring_get(&r, s->down, true, false)))
-                space = ring_space(&r, end, load_acquire(&s->down->tx_free));
+            uint64_t end = s->up->tx_end & OFF_MASK, space = send_room(s, &r, end);
             if (space > total - done)
                 space = total - done;
             if (space > 0) {
@@ -285,10 +286,8 @@ ssize_t stream_sendfile(struct sock *s, int in, off_t *off, size_t count)
         err = send_begin(s);
         if (err == 0) {
             struct ring r;
-            uint64_t room = 0, end = s->up->tx_end & OFF_MASK;
+            uint64_t end = s->up->tx_end & OFF_MASK, room = send_room(s, &r, end);
             ssize_t got = -1;
-            if (ring_get(&r, s->down, true, false))
-                room = ring_space(&r, end, load_acquire(&s->down->tx_free));
             if (room > 0) {
                 uint64_t run;
                 uint8_t *to = ring_piece(&r, end, &run);
@@ -371,9 +370,8 @@ uint32_t stream_ready(struct sock *s)
         ev |= EPOLLOUT | EPOLLWRNORM;
     } else {
         struct ring r;
-        if (ring_get(&r, d, true, false) &&
-            ring_space(&r, load_relaxed(&s->up->tx_end) & OFF_MASK, load_acquire(&d->tx_free)) >=
-                ring_size(&r) / 3)
+        uint64_t room = send_room(s, &r, load_relaxed(&s->up->tx_end) & OFF_MASK);
+        if (room > 0 && room >= ring_size(&r) / 3)
             ev |= EPOLLOUT | EPOLLWRNORM;
         else
             __atomic_add_fetch(&s->nospace, 1, __ATOMIC_RELAXED);

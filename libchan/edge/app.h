@@ -20,7 +20,9 @@
  * RINGS. A ring is one or two blocks. A block lies in the region at a multiple of its size; sizes
  * are powers of two (>= 4096). Offset o of the stream is at block.off + (o & (block.size - 1)), in
  * the second block when o >= switch_at. tcp alone (udp alone, for udp) assigns blocks, in both
- * regions; the application reads the ring descriptors from down.
+ * regions; the application reads the ring descriptors from down. A ring grows while both sides use
+ * it: the application loads rx_nxt or tx_free first, then the descriptor. What these let it reach
+ * is described by any descriptor that is not older.
  *
  * SLOTS. Slot i of up and slot i of down are two halves of one socket. The application picks a free
  * slot, raises its generation and makes a request. A slot is free when down.state == SOCK_FREE and
@@ -188,8 +190,9 @@ struct ring_block {
     uint32_t reserved;
 };
 
-/* Two copies, `select` flips after the other one is written: reading twice with the same select in
- * between gives a consistent copy. */
+/* Two copies: the one that `select` does not name is written, then `select` changes: the bit flips,
+ * and the number above both bits is raised, so that a reader who was away for two changes sees that
+ * as well. A copy is consistent if `select` was the same before and after. */
 struct ring_desc {      /* 48 bytes */
     uint64_t switch_at; /* offsets >= this are in block[1] */
     struct ring_block block[2];
@@ -222,7 +225,7 @@ struct down_slot {
     int32_t result;            /* of it: 0 or -errno */
     uint64_t tx_base, rx_base; /* offsets at which this connection began */
     uint32_t reserved;
-    uint32_t select; /* which copy of the rings is valid: bit 0 tx, bit 1 rx */
+    uint32_t select; /* which copy of the rings is valid: bit 0 tx, bit 1 rx; above: changes */
     uint8_t pad1[32];
     struct sock_name local, remote; /* constant while state >= SOCK_ESTABLISHED */
     uint8_t pad2[16];
@@ -231,6 +234,11 @@ struct down_slot {
     uint8_t pad3[40];
 };
 _Static_assert(sizeof(struct down_slot) == 512, "down_slot");
+
+static inline uint32_t ring_select_next(uint32_t select, unsigned bit)
+{
+    return (select ^ 1u << bit) + 4;
+}
 
 struct down_region {
     struct region_header header;

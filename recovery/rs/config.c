@@ -69,19 +69,15 @@ static const struct number_key number_keys[] = {
     {"stack", "app_up_size", FIELD(app_up_size, U64), true, 16ull << 20, 64ull << 30},
     {"stack", "app_down_tcp_size", FIELD(app_down_tcp_size, U64), true, 16ull << 20, 64ull << 30},
     {"stack", "app_down_udp_size", FIELD(app_down_udp_size, U64), true, 16ull << 20, 64ull << 30},
-    {"tcp", "sndbuf", FIELD(tcp_sndbuf, U32), true, 4096, 16u << 20},
-    {"tcp", "rcvbuf", FIELD(tcp_rcvbuf, U32), true, 4096, 16u << 20},
-    {"tcp", "rto_min_ms", FIELD(tcp_rto_min_ms, U32), false, 1, 60000},
-    {"tcp", "delack_ms", FIELD(tcp_delack_ms, U32), false, 0, 500},
-    {"tcp", "timewait_ms", FIELD(tcp_timewait_ms, U32), false, 0, 240000},
-    {"tcp", "initial_window", FIELD(tcp_initial_window, U32), false, 1, 64},
-    {"tcp", "syn_retries", FIELD(tcp_syn_retries, U32), false, 0, 16},
-    {"tcp", "retries", FIELD(tcp_retries, U32), false, 1, 32},
-    {"tcp", "keepalive_s", FIELD(tcp_keepalive_s, U32), false, 1, 86400},
-    {"tcp", "challenge_ms", FIELD(tcp_challenge_ms, U32), false, 0, 60000},
-    {"tcp", "synack_retries", FIELD(tcp_synack_retries, U32), false, 0, 16},
-    {"tcp", "fin_timeout_s", FIELD(tcp_fin_timeout_s, U32), false, 1, 3600},
-    {"udp", "sndbuf", FIELD(udp_sndbuf, U32), true, 4096, 16u << 20},
+#define X(name, value, least, most)                                                                \
+    {"tcp", &#name[sizeof "tcp"], FIELD(name, U32), true, least, most},
+    CONFIG_TCP_RINGS(X)
+#undef X
+#define X(name, value, least, most)                                                                \
+    {"tcp", &#name[sizeof "tcp"], FIELD(name, U32), false, least, most},
+        CONFIG_TCP_NUMBERS(X)
+#undef X
+            {"udp", "sndbuf", FIELD(udp_sndbuf, U32), true, 4096, 16u << 20},
     {"udp", "rcvbuf", FIELD(udp_rcvbuf, U32), true, 4096, 16u << 20},
 };
 
@@ -263,22 +259,53 @@ static void default_cpus(struct stack_config *cfg)
 
 /* ---- [tcp] ---- */
 
+static const struct {
+    const char *key;
+    size_t offset;
+} tcp_switches[] = {
+#define X(name, value) {&#name[sizeof "tcp"], offsetof(struct stack_config, name)},
+    CONFIG_TCP_SWITCHES(X)
+#undef X
+};
+
+/* A word is stored as its place in the list. */
+static const struct {
+    const char *key;
+    size_t offset;
+    const char *word[3];
+    const char *expected;
+} tcp_words[] = {
+    {"congestion",
+     offsetof(struct stack_config, tcp_congestion),
+     {"newreno", "cubic"},
+     "newreno or cubic"},
+    {"ecn", offsetof(struct stack_config, tcp_ecn), {"off", "passive", "on"}, "off, passive or on"},
+    {"syncookies",
+     offsetof(struct stack_config, tcp_syncookies),
+     {"off", "on", "always"},
+     "off, on or always"},
+    {"mtu_probing",
+     offsetof(struct stack_config, tcp_mtu_probing),
+     {"off", "blackhole", "always"},
+     "off, blackhole or always"},
+};
+
 static int key_tcp(struct config_parser *p, const char *key, const char *value)
 {
-    if (strcmp(key, "timestamps") == 0)
-        return config_bool(p, key, value, &p->cfg->tcp_timestamps);
-    if (strcmp(key, "sack") == 0)
-        return config_bool(p, key, value, &p->cfg->tcp_sack);
-    if (strcmp(key, "window_scaling") == 0)
-        return config_bool(p, key, value, &p->cfg->tcp_window_scaling);
-    if (strcmp(key, "congestion") == 0) {
-        if (strcmp(value, "newreno") == 0)
-            p->cfg->tcp_congestion = 0;
-        else if (strcmp(value, "cubic") == 0)
-            p->cfg->tcp_congestion = 1;
-        else
-            return config_fail(p, "congestion: found \"%s\", expected newreno or cubic", value);
-        return 0;
+    uint8_t *cfg = (uint8_t *)p->cfg;
+
+    for (unsigned i = 0; i < sizeof tcp_switches / sizeof tcp_switches[0]; i++)
+        if (strcmp(key, tcp_switches[i].key) == 0)
+            return config_bool(p, key, value, cfg + tcp_switches[i].offset);
+    for (unsigned i = 0; i < sizeof tcp_words / sizeof tcp_words[0]; i++) {
+        if (strcmp(key, tcp_words[i].key) != 0)
+            continue;
+        for (uint8_t w = 0; w < 3 && tcp_words[i].word[w] != NULL; w++)
+            if (strcmp(value, tcp_words[i].word[w]) == 0) {
+                cfg[tcp_words[i].offset] = w;
+                return 0;
+            }
+        return config_fail(p, "%s: found \"%s\", expected %s", key, value, tcp_words[i].expected);
     }
     return 1;
 }
@@ -405,22 +432,7 @@ static void config_clear(struct stack_config *cfg, const char *name)
     cfg->app_up_size = 1ull << 30;
     cfg->app_down_tcp_size = 1ull << 30;
     cfg->app_down_udp_size = 512ull << 20;
-    cfg->tcp_sndbuf = 512 << 10;
-    cfg->tcp_rcvbuf = 512 << 10;
-    cfg->tcp_rto_min_ms = 200;
-    cfg->tcp_delack_ms = 40;
-    cfg->tcp_timewait_ms = 60000;
-    cfg->tcp_initial_window = 10;
-    cfg->tcp_syn_retries = 6;
-    cfg->tcp_retries = 15;
-    cfg->tcp_keepalive_s = 7200;
-    cfg->tcp_challenge_ms = 500;
-    cfg->tcp_synack_retries = 5;
-    cfg->tcp_fin_timeout_s = 60;
-    cfg->tcp_timestamps = 1;
-    cfg->tcp_sack = 1;
-    cfg->tcp_window_scaling = 1;
-    cfg->tcp_congestion = 1;
+    config_tcp_defaults(cfg);
     cfg->udp_sndbuf = 256 << 10;
     cfg->udp_rcvbuf = 256 << 10;
     cfg->port_first = 32768;

@@ -23,8 +23,7 @@ const char *tcp_cc_name(uint8_t algorithm)
 
 uint64_t tcp_cc_initial(const struct tcp *t, const struct tcp_conn *k)
 {
-    uint64_t n = t->cfg->tcp_initial_window ? t->cfg->tcp_initial_window : 10; /* RFC 6928 */
-    return n * k->mss;
+    return (uint64_t)t->cfg->tcp_initial_window * k->mss; /* RFC 6928 */
 }
 
 void tcp_cc_init(struct tcp *t, struct tcp_conn *k)
@@ -167,7 +166,7 @@ void tcp_cc_undo(struct tcp *t, struct tcp_conn *k)
 void tcp_cc_idle(struct tcp *t, struct tcp_conn *k)
 {
     uint64_t restart = tcp_cc_initial(t, k), known = k->cwnd / 4 * 3;
-    if (k->rto == 0 || t->now - k->idle_since < k->rto)
+    if (!t->cfg->tcp_slow_start_after_idle || k->rto == 0 || t->now - k->idle_since < k->rto)
         return;
     if (k->ssthresh < known)
         k->ssthresh = known;
@@ -183,11 +182,12 @@ void tcp_cc_idle(struct tcp *t, struct tcp_conn *k)
 
 uint64_t tcp_cc_pacing_rate(const struct tcp *t, const struct tcp_conn *k)
 {
-    (void)t;
     if (k->srtt == 0)
         return 0;
-    uint64_t percent = k->cwnd < k->ssthresh / 2 ? 200 : 120;
+    /* Linux's border: not yet at the rate of slow start when that will end soon. */
+    uint64_t percent =
+        k->cwnd < k->ssthresh / 2 ? t->cfg->tcp_pacing_ss_percent : t->cfg->tcp_pacing_ca_percent;
     uint64_t flight = k->snd_nxt - k->tx_una, most = k->cwnd > flight ? k->cwnd : flight;
-    /* 2^30 bytes * 2 * 10^9 fits. */
+    /* 2^30 bytes * 10 (at most) * 10^9 fits. */
     return most * percent / 100 * SEC / k->srtt;
 }

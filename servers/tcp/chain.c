@@ -135,6 +135,7 @@ void tcp_chain_tx_free(struct tcp *t, struct tcp_conn *k)
     /* Ours first: the application's copy is derived from it. */
     shm_store(&t->shm[k->idx].tx_free, free);
     tcp_conn_publish_tx(t, k);
+    tcp_block_passed(t, k);
 }
 
 /* This one never left, so that nothing from its snd_max on did: the first of them that a connection

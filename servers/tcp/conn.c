@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * The life of a socket's record, its rings, and its half of the shared slot.
+ * The life of a socket's record, and its half of the shared slot.
  *
  * Everything in the down slot is derived from the record and the hot words: tcp_conn_publish() may
  * be repeated at any time, and a successor does so for each socket. A slot is let go in this order:
@@ -176,71 +176,6 @@ void tcp_conn_set_rx_app(struct tcp *t, struct tcp_conn *k, unsigned app)
         tcp_app_ref(t, old, -1);
 }
 
-static int64_t alloc(struct ring_space *s, unsigned *shift)
-{
-    int64_t page = -ENOSPC;
-    while (*shift >= RING_PAGE_SHIFT && (page = tcp_ring_alloc(s, *shift)) < 0)
-        --*shift;
-    return page;
-}
-
-static unsigned log2_up(uint64_t v)
-{
-    unsigned n = RING_PAGE_SHIFT;
-    while (n < 30 && 1ull << n < v)
-        n++;
-    return n;
-}
-
-int tcp_conn_alloc_rx(struct tcp *t, struct tcp_conn *k, unsigned app)
-{
-    struct tcp_app *a = t->app[app];
-    unsigned shift = k->r.rcvbuf_shift ? k->r.rcvbuf_shift : log2_up(t->cfg->tcp_rcvbuf);
-    /* What was advertised must have its place in a smaller block, too. */
-    unsigned least = k->rx_edge > k->rx_read ? log2_up(k->rx_edge - k->rx_read) : RING_PAGE_SHIFT;
-    int64_t page = alloc(&a->down_space, &shift);
-    if (page < 0)
-        return -ENOBUFS;
-    if (shift < least) {
-        tcp_ring_release(&a->down_space, (uint32_t)page, shift);
-        return -ENOBUFS;
-    }
-    k->r.rx = (struct tcp_ring){
-        .switch_at = UINT64_MAX, .page = {(uint32_t)page}, .shift = {(uint8_t)shift}};
-    tcp_conn_set_rx_app(t, k, app);
-    return 0;
-}
-
-int tcp_conn_alloc_tx(struct tcp *t, struct tcp_conn *k)
-{
-    unsigned shift = k->r.sndbuf_shift ? k->r.sndbuf_shift : log2_up(t->cfg->tcp_sndbuf);
-    int64_t page = alloc(&t->app[k->r.app]->up_space, &shift);
-    if (page < 0)
-        return -ENOBUFS;
-    k->r.tx = (struct tcp_ring){
-        .switch_at = UINT64_MAX, .page = {(uint32_t)page}, .shift = {(uint8_t)shift}};
-    return 0;
-}
-
-static void release_blocks(struct ring_space *s, struct tcp_ring *r)
-{
-    for (unsigned i = 0; i < 2; i++)
-        if (r->shift[i])
-            tcp_ring_release(s, r->page[i], r->shift[i]);
-    *r = (struct tcp_ring){.switch_at = UINT64_MAX};
-}
-
-/* The caller has committed a record without these rings, or frees the record next; until then a
- * successor sees the blocks as taken. */
-void tcp_conn_free_rings(struct tcp *t, struct tcp_conn *k)
-{
-    if (k->r.tx.shift[0] && k->r.app != TCP_NO_APP)
-        release_blocks(&t->app[k->r.app]->up_space, &k->r.tx);
-    if (k->r.rx.shift[0] && k->r.rx_app != TCP_NO_APP)
-        release_blocks(&t->app[k->r.rx_app]->down_space, &k->r.rx);
-    tcp_conn_set_rx_app(t, k, TCP_NO_APP);
-}
-
 /* --- the down slot --- */
 
 static uint32_t sock_state(const struct tcp_conn *k)
@@ -291,25 +226,6 @@ void tcp_conn_publish_tx(struct tcp *t, struct tcp_conn *k)
     }
 }
 
-static void publish_ring(struct down_slot *d, struct ring_desc *pair, unsigned bit,
-                         const struct tcp_ring *r, uint64_t base)
-{
-    uint32_t select = load_relaxed(&d->select);
-    struct ring_desc want = {0};
-    want.switch_at = r->switch_at == UINT64_MAX ? UINT64_MAX : r->switch_at + base;
-    for (unsigned i = 0; i < 2; i++) {
-        if (r->shift[i]) {
-            want.block[i].off = (uint64_t)r->page[i] << RING_PAGE_SHIFT;
-            want.block[i].size = 1u << r->shift[i];
-        }
-    }
-    if (memcmp(&pair[select >> bit & 1], &want, sizeof want) == 0)
-        return;
-    shm_copy(&pair[~select >> bit & 1], &want, sizeof want);
-    /* A reader that saw the same select twice has a whole copy. */
-    shm_store_release(&d->select, select ^ 1u << bit);
-}
-
 static void publish_reply(struct tcp_conn *k, struct down_slot *d)
 {
     if (k->r.flags & TCPF_WAITING)
@@ -331,8 +247,7 @@ void tcp_conn_publish(struct tcp *t, struct tcp_conn *k)
     if (memcmp(&d->remote, &k->r.remote, sizeof d->remote) != 0)
         shm_copy(&d->remote, &k->r.remote, sizeof d->remote);
     if (k->r.kind == TCP_KIND_CONN) {
-        publish_ring(d, d->tx, 0, &k->r.tx, k->r.tx_base);
-        publish_ring(d, d->rx, 1, &k->r.rx, k->r.rx_base);
+        tcp_block_publish(k, d);
         shm_store(&d->tx_base, k->r.tx_base & OFF_MASK);
         shm_store(&d->rx_base, (k->r.rx_base + k->r.rx_start) & OFF_MASK);
         tcp_conn_publish_rx(t, k);
@@ -422,6 +337,8 @@ void tcp_conn_sync(struct tcp *t, struct tcp_conn *k)
             return;
         }
         k->rx_read = read;
+        tcp_block_passed(t, k);
+        tcp_tune_rx(t, k);
         if (tcp_rx_window_update_due(t, k)) {
             k->ack_now = true;
             tcp_conn_dirty(t, k);
@@ -437,6 +354,7 @@ void tcp_conn_sync(struct tcp *t, struct tcp_conn *k)
     if (end != k->tx_end) {
         k->tx_end = end;
         tcp_conn_dirty(t, k);
+        tcp_tune_tx(t, k);
     }
     if (mark & OFF_MARK)
         tcp_conn_shutdown(t, k);

@@ -53,7 +53,9 @@
      * the count of one turn */                                                                    \
     X(BYTES_RECEIVED, "bytes_received")                                                            \
     X(BYTES_SENT, "bytes_sent")                                                                    \
-    X(FORENSIC, "forensic_copies")
+    X(FORENSIC, "forensic_copies")                                                                 \
+    X(RINGS_GROWN, "rings_grown")                                                                  \
+    X(GROWTH_REFUSED, "ring_growth_refused")
 
 enum tcp_counter {
 #define X(id, name) TCP_C_##id,

@@ -12,6 +12,7 @@
  *   record.c    committed state                   recover.c   a successor's start
  *   lookup.c    index by addresses                ring.c      blocks in application regions
  *   port.c      sockets by local port
+ *   block.c     the blocks of a connection        tune.c      how large its rings should be
  *   segment.c   bytes <-> struct tcp_seg          hash.c      keyed hash
  *
  * Everything in struct tcp and struct tcp_conn is private and lost at a restart. What a successor
@@ -86,12 +87,16 @@ struct tcp_conn {
     uint32_t sack_recent[TCP_SACK_RECENT]; /* where the last ones began; newest first */
     struct tcp_range dsack;
     bool dsack_due;
-    uint16_t advmss;    /* what we told the peer; bytes */
-    uint16_t rcv_mss;   /* largest segment seen, at most advmss; bytes */
-    uint32_t unacked;   /* received since the last ACK left; bytes */
-    unsigned quickacks; /* to be sent at once */
-    bool pingpong;      /* ACKs wait for the application's answer */
-    uint64_t rx_at;     /* time of the last data in order; 0: none */
+    uint16_t advmss;           /* what we told the peer; bytes */
+    uint16_t rcv_mss;          /* largest segment seen, at most advmss; bytes */
+    uint32_t unacked;          /* received since the last ACK left; bytes */
+    unsigned quickacks;        /* to be sent at once */
+    bool pingpong;             /* ACKs wait for the application's answer */
+    uint64_t rx_at;            /* time of the last data in order; 0: none */
+    struct {                   /* what the application takes in a round trip (tune.c) */
+        uint64_t since, from;  /* time, rx_read */
+        uint32_t rtt_us, echo; /* as a receiver sees it; our timestamp that said so last */
+    } drs;
 
     /* send; relative offsets, the FIN counts one */
     uint64_t tx_una, snd_nxt, snd_max, tx_free, tx_end;
@@ -282,9 +287,14 @@ static inline int64_t conn_tx_rel(const struct tcp_conn *k, uint32_t ack)
 {
     return (int64_t)k->tx_una + (int32_t)(ack - conn_seq(k, k->tx_una));
 }
+/* The newest block says how much a ring holds: what is still in the one before it is less. */
+static inline unsigned ring_shift(const struct tcp_ring *r)
+{
+    return r->shift[1] ? r->shift[1] : r->shift[0];
+}
 static inline uint64_t ring_bytes(const struct tcp_ring *r)
 {
-    return r->shift[0] ? 1ull << r->shift[0] : 0;
+    return r->shift[0] ? 1ull << ring_shift(r) : 0;
 }
 static inline bool conn_synchronised(const struct tcp_conn *k)
 {
@@ -356,9 +366,6 @@ void tcp_conn_detach_try(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_attach(struct tcp *t, struct tcp_conn *k, unsigned app, uint32_t slot);
 void tcp_conn_detach(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_set_rx_app(struct tcp *t, struct tcp_conn *k, unsigned app);
-int tcp_conn_alloc_rx(struct tcp *t, struct tcp_conn *k, unsigned app);
-int tcp_conn_alloc_tx(struct tcp *t, struct tcp_conn *k);
-void tcp_conn_free_rings(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_reply(struct tcp *t, struct tcp_conn *k, int result);
 void tcp_conn_publish(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_publish_rx(struct tcp *t, struct tcp_conn *k);
@@ -370,6 +377,26 @@ const struct up_slot *tcp_app_up_slot(const struct tcp *t, unsigned app, uint32_
 struct down_slot *tcp_app_down_slot(const struct tcp *t, unsigned app, uint32_t slot);
 void tcp_app_ref(struct tcp *t, unsigned app, int by);
 struct sock_name tcp_name_copy(const struct sock_name *n);
+
+/* --- block.c --- */
+int tcp_conn_alloc_rx(struct tcp *t, struct tcp_conn *k, unsigned app);
+int tcp_conn_alloc_tx(struct tcp *t, struct tcp_conn *k);
+void tcp_conn_free_rings(struct tcp *t, struct tcp_conn *k);
+void tcp_block_release(struct ring_space *s, struct tcp_ring *r);
+/* Goes on in a second, larger block. False: not now. */
+bool tcp_block_grow_rx(struct tcp *t, struct tcp_conn *k, unsigned shift);
+bool tcp_block_grow_tx(struct tcp *t, struct tcp_conn *k, unsigned shift);
+/* Old blocks that everybody has passed go. */
+void tcp_block_passed(struct tcp *t, struct tcp_conn *k);
+void tcp_block_publish(const struct tcp_conn *k, struct down_slot *d);
+
+/* --- tune.c --- */
+unsigned tcp_tune_shift(uint64_t bytes);     /* of the smallest block that holds so many */
+unsigned tcp_tune_shift_max(uint64_t bytes); /* of the largest block that is not more */
+uint64_t tcp_tune_window_max(const struct tcp *t, const struct tcp_conn *k);
+void tcp_tune_echo(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
+void tcp_tune_rx(struct tcp *t, struct tcp_conn *k); /* the application has read */
+void tcp_tune_tx(struct tcp *t, struct tcp_conn *k); /* the application has written */
 
 /* --- chain.c --- */
 uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start);

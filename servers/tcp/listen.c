@@ -155,10 +155,9 @@ void tcp_conn_start_sending(struct tcp *t, struct tcp_conn *k)
     /* RFC 6528: keyed hash plus a clock of 4 us; RFC 7323 7.1 for the timestamps' offset. */
     k->r.iss = (uint32_t)tcp_hash(t->cfg->secret, &name, sizeof name) + (uint32_t)(t->now / 4000);
     k->r.ts_offset = (uint32_t)tcp_hash(t->cfg->secret + 48, &name, sizeof name);
-    uint64_t size = k->r.rx.shift[0]    ? ring_bytes(&k->r.rx)
-                    : k->r.rcvbuf_shift ? 1ull << k->r.rcvbuf_shift
-                                        : t->cfg->tcp_rcvbuf;
-    k->r.rcv_wscale = t->cfg->tcp_window_scaling ? wscale_for(size) : 0;
+    /* For the largest window that it may ever have (RFC 7323 2.3). */
+    uint64_t most = tcp_tune_window_max(t, k);
+    k->r.rcv_wscale = t->cfg->tcp_window_scaling ? wscale_for(most) : 0;
     k->ts_recent_age = t->now;
     tcp_rtt_init(t, k);
     k->syn_now = true;
@@ -280,7 +279,7 @@ static int move_rx(struct tcp *t, struct tcp_conn *k, unsigned app, uint64_t new
     uint64_t from_base = k->r.rx_base;
     uint8_t want = k->r.rcvbuf_shift;
     /* The same size: what was advertised has its place. */
-    k->r.rcvbuf_shift = from.shift[0];
+    k->r.rcvbuf_shift = (uint8_t)ring_shift(&from);
     *old = (struct tcp_ring){.switch_at = UINT64_MAX};
     *old_app = TCP_NO_APP;
     tcp_app_ref(t, from_app, 1); /* tcp_conn_alloc_rx() drops one */
@@ -306,9 +305,7 @@ static void release_old(struct tcp *t, struct tcp_ring *old, unsigned app)
 {
     if (app == TCP_NO_APP)
         return;
-    for (unsigned i = 0; i < 2; i++)
-        if (old->shift[i])
-            tcp_ring_release(&t->app[app]->down_space, old->page[i], old->shift[i]);
+    tcp_block_release(&t->app[app]->down_space, old);
     tcp_app_ref(t, app, -1);
 }
 
@@ -410,7 +407,7 @@ int tcp_conn_move(struct tcp *t, struct tcp_conn *k, unsigned app, uint32_t slot
     k->r.result = 0;
     tcp_record_commit(t, k);
     release_old(t, &old_rx, old_rx_app);
-    tcp_ring_release(&t->app[old_app]->up_space, old_tx.page[0], old_tx.shift[0]);
+    tcp_block_release(&t->app[old_app]->up_space, &old_tx);
     /* For the old owner the socket is gone; its slot goes when it closes it. */
     struct down_slot *od = tcp_app_down_slot(t, old_app, old_slot);
     shm_store_release(&od->state, (uint32_t)SOCK_CLOSED);

@@ -43,6 +43,8 @@ static bool app_present(const struct tcp *t, unsigned app, uint32_t generation)
 
 static int reserve(struct ring_space *s, const struct tcp_ring *r)
 {
+    if (r->shift[1] && r->shift[1] <= r->shift[0])
+        return -EINVAL; /* rings only grow */
     for (unsigned i = 0; i < 2; i++) {
         if (r->shift[i] == 0)
             continue;
@@ -90,9 +92,8 @@ static int take_over(struct tcp *t, struct tcp_conn *k)
     if (reserve(app == TCP_NO_APP ? NULL : &t->app[app]->up_space, &k->r.tx) != 0)
         return -EINVAL;
     if (reserve(rx_app == TCP_NO_APP ? NULL : &t->app[rx_app]->down_space, &k->r.rx) != 0) {
-        for (unsigned i = 0; i < 2; i++)
-            if (k->r.tx.shift[i])
-                tcp_ring_release(&t->app[app]->up_space, k->r.tx.page[i], k->r.tx.shift[i]);
+        if (k->r.tx.shift[0])
+            tcp_block_release(&t->app[app]->up_space, &k->r.tx);
         return -EINVAL;
     }
     if (app != TCP_NO_APP)
@@ -136,6 +137,10 @@ static int load_hot(struct tcp *t, struct tcp_conn *k)
         (ring && k->snd_max - k->tx_una > ring + span) || behind > ack ||
         (conn_has_fin(k) && k->snd_max > k->r.tx_fin + 1) || k->rx_read > k->rx_nxt ||
         k->snd_wnd > 65535u << 14 || (size && k->rx_nxt > k->rx_edge))
+        return -EINVAL;
+    /* Where the second blocks begin: what was in use when they came lies below. */
+    if ((k->r.rx.shift[1] && k->r.rx.switch_at > k->rx_edge) ||
+        (k->r.tx.shift[1] && k->r.tx.switch_at > k->tx_free + (1ull << k->r.tx.shift[0])))
         return -EINVAL;
     struct tcp_range range[TCP_OOO_RANGES];
     unsigned n = tcp_record_ooo_load(s, range);

@@ -6,23 +6,21 @@
  */
 #include "engine.h"
 
-/* Linux's span: a path that became longer is believed after this. */
-#define MIN_RTT_SPAN (300 * SEC)
-
 void tcp_rtt_init(struct tcp *t, struct tcp_conn *k)
 {
     k->srtt = k->rttvar = 0;
     k->min_rtt = k->min_rtt_before = 0;
     k->min_rtt_at = t->now;
     k->rtt_round = k->rtt_samples = k->rtt_weight = 0;
-    k->rto = SEC; /* RFC 6298 2.1 */
+    k->rto = t->cfg->tcp_rto_initial_ms * MSEC; /* RFC 6298 2.1 */
     k->backoff = k->tries = 0;
 }
 
-/* The least of this half of the span and the one before: two words instead of all samples. */
+/* The least of this half of the span and the one before: two words instead of all samples. A path
+ * that became longer is believed after the span. */
 static void least(struct tcp *t, struct tcp_conn *k, uint64_t rtt)
 {
-    if (t->now - k->min_rtt_at >= MIN_RTT_SPAN / 2) {
+    if (t->now - k->min_rtt_at >= t->cfg->tcp_min_rtt_s * SEC / 2) {
         k->min_rtt_before = k->min_rtt_now;
         k->min_rtt_now = rtt;
         k->min_rtt_at = t->now;
@@ -50,7 +48,7 @@ static uint64_t weight(struct tcp_conn *k)
 
 void tcp_rtt_sample(struct tcp *t, struct tcp_conn *k, uint64_t rtt)
 {
-    uint64_t min = (t->cfg->tcp_rto_min_ms ? t->cfg->tcp_rto_min_ms : 200) * MSEC;
+    uint64_t min = t->cfg->tcp_rto_min_ms * MSEC, max = t->cfg->tcp_rto_max_ms * MSEC;
     if (rtt == 0)
         rtt = 1000;
     least(t, k, rtt);
@@ -69,15 +67,14 @@ void tcp_rtt_sample(struct tcp *t, struct tcp_conn *k, uint64_t rtt)
     /* The least applies to the variance term, as Linux: a long path keeps its margin. */
     uint64_t var = 4 * k->rttvar;
     k->rto = k->srtt + (var > min ? var : min);
-    if (k->rto > TCP_RTO_MAX_S * SEC)
-        k->rto = TCP_RTO_MAX_S * SEC;
+    if (k->rto > max)
+        k->rto = max;
 }
 
 uint64_t tcp_rtt_timeout(const struct tcp *t, const struct tcp_conn *k)
 {
-    (void)t;
-    uint64_t d = k->rto;
-    for (unsigned i = 0; i < k->backoff && d < TCP_RTO_MAX_S * SEC; i++)
+    uint64_t d = k->rto, max = t->cfg->tcp_rto_max_ms * MSEC;
+    for (unsigned i = 0; i < k->backoff && d < max; i++)
         d *= 2;
-    return d < TCP_RTO_MAX_S * SEC ? d : TCP_RTO_MAX_S * SEC;
+    return d < max ? d : max;
 }

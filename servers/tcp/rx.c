@@ -278,6 +278,7 @@ void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
     int64_t from = first > lo ? first : lo, to = end < hi ? end : hi;
     if (s->gso > k->rcv_mss)
         k->rcv_mss = s->gso < k->advmss ? s->gso : k->advmss;
+    tcp_tune_echo(t, k, s);
     if (to > from && first <= lo) {
         uint64_t before = k->rx_nxt;
         if (k->rx_at && t->now - k->rx_at > k->rto)

@@ -122,16 +122,16 @@ struct down_slot *sock_down(const struct udp *u, const struct sock *s)
 
 /* Writes the descriptor that is not selected and flips its bit, so that a reader who sees the same
  * `select` before and after has a consistent copy. */
-static void publish_ring(struct down_slot *d, struct ring_desc two[2], uint32_t bit,
+static void publish_ring(struct down_slot *d, struct ring_desc two[2], unsigned bit,
                          const struct ring_desc *ring)
 {
     const uint32_t select = load_relaxed(&d->select);
-    const unsigned now = (select & bit) != 0 ? 1 : 0;
+    const unsigned now = select >> bit & 1;
 
     if (memcmp(&two[now], ring, sizeof *ring) == 0)
         return;
     shm_copy(&two[now ^ 1], ring, sizeof *ring);
-    shm_store_release(&d->select, select ^ bit);
+    shm_store_release(&d->select, ring_select_next(select, bit));
 }
 
 void slot_publish(struct udp *u, uint32_t i)
@@ -139,8 +139,8 @@ void slot_publish(struct udp *u, uint32_t i)
     const struct udp_record *rec = &u->sock[i].rec;
     struct down_slot *d = sock_down(u, &u->sock[i]);
 
-    publish_ring(d, d->tx, 1, &rec->tx);
-    publish_ring(d, d->rx, 2, &rec->rx);
+    publish_ring(d, d->tx, 0, &rec->tx);
+    publish_ring(d, d->rx, 1, &rec->rx);
     if (memcmp(&d->local, &rec->local, sizeof d->local) != 0)
         shm_copy(&d->local, &rec->local, sizeof d->local);
     if (memcmp(&d->remote, &rec->remote, sizeof d->remote) != 0)

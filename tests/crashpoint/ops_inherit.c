@@ -37,7 +37,7 @@ static bool inherit(struct play *p, bool dead)
     }
 }
 
-static bool inherit_step(struct play *p)
+bool inherit_step(struct play *p)
 {
     return inherit(p, false);
 }

@@ -9,7 +9,8 @@
 
 const struct op *play_op(unsigned n)
 {
-    static const struct op_group *const groups[] = {&ops_open, &ops_data, &ops_close, &ops_inherit};
+    static const struct op_group *const groups[] = {&ops_open, &ops_data, &ops_ring, &ops_close,
+                                                    &ops_inherit};
     for (unsigned i = 0; i < sizeof groups / sizeof groups[0]; i++) {
         if (n < groups[i]->n)
             return &groups[i]->op[n];
@@ -166,6 +167,9 @@ static void finish(struct play *p, victim_turn_fn *turn, uint64_t limit)
     }
     if (!l->closed && sock_down(l)->pending != 0)
         violation(p->w, "the listener still shows a connection");
+    const struct tcp *t = p->victim->tcp->state;
+    if (p->op->grows && p->victim->tcp->epoch == 1 && t->counter[TCP_C_RINGS_GROWN] == 0)
+        violation(p->w, "no ring of the victim grew");
     world_audit(p->victim, l->s == p->victim && !l->closed ? l->app : APPS_MAX);
     world_audit(p->peer, l->s == p->peer && !l->closed ? l->app : APPS_MAX);
 }

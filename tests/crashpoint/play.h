@@ -30,6 +30,7 @@ struct op {
     bool late_claim;      /* only when a connection waits */
     bool no_claim;
     bool two;        /* connections at once: what is judged by sequence numbers is of no use */
+    bool grows;      /* a ring of the victim, if nobody is killed */
     bool resets;     /* they are part of it */
     bool may_fail;   /* both sockets may see errors: `step` judges them */
     bool may_resend; /* something that only a retransmission can find out */
@@ -71,7 +72,9 @@ struct op_group {
     const struct op *op;
     unsigned n;
 };
-extern const struct op_group ops_open, ops_data, ops_close, ops_inherit;
+extern const struct op_group ops_open, ops_data, ops_ring, ops_close, ops_inherit;
+/* A step: in the middle of the streams the connection goes to the heir. */
+bool inherit_step(struct play *p);
 /* All of them, by running number; NULL behind the last. */
 const struct op *play_op(unsigned n);
 

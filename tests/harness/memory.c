@@ -40,18 +40,9 @@ void memory_config(struct stack_config *cfg)
     cfg->app_up_size = 64 << 20;
     cfg->app_down_tcp_size = 64 << 20;
     cfg->app_down_udp_size = 16 << 20;
+    config_tcp_defaults(cfg);
     cfg->tcp_sndbuf = cfg->tcp_rcvbuf = 65536;
-    cfg->tcp_rto_min_ms = 200;
-    cfg->tcp_delack_ms = 40;
-    cfg->tcp_challenge_ms = 500;
-    cfg->tcp_synack_retries = 5;
-    cfg->tcp_fin_timeout_s = 60;
-    cfg->tcp_timewait_ms = 60000;
-    cfg->tcp_initial_window = 10;
-    cfg->tcp_syn_retries = 6;
-    cfg->tcp_retries = 15;
-    cfg->tcp_keepalive_s = 7200;
-    cfg->tcp_timestamps = cfg->tcp_sack = cfg->tcp_window_scaling = 1;
+    cfg->tcp_autotune = 0; /* who wants it says so */
     cfg->udp_sndbuf = cfg->udp_rcvbuf = 65536;
     cfg->port_first = 32768;
     cfg->port_last = 60999;

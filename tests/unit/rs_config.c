@@ -123,6 +123,7 @@ static void accepts_everything(void **state)
                            "192.168.7.0/25 = interface veth1\n"
                            "[tcp]\n"
                            "sndbuf = 64K\n"
+                           "rmem_max = 6M\n"
                            "timestamps = no\n"
                            "congestion = newreno\n"
                            "timewait_ms = 1000\n"
@@ -152,9 +153,118 @@ static void accepts_everything(void **state)
     assert_int_equal(cfg.route[0].prefix, 25);
     assert_int_equal(cfg.route[0].interface, 1);
     assert_int_equal(cfg.tcp_sndbuf, 65536);
+    assert_int_equal(cfg.tcp_rmem_max, 6 << 20);
     assert_int_equal(cfg.tcp_timestamps, 0);
     assert_int_equal(cfg.tcp_congestion, 0);
     assert_int_equal(cfg.udp_rcvbuf, 131072);
+}
+
+/* Each number of [tcp]: its default, its bounds, and what is beyond them. */
+static void tcp_number(const char *key, const uint32_t *at, uint64_t value, uint64_t least,
+                       uint64_t most)
+{
+    const struct {
+        long long v;
+        bool good;
+    } row[] = {{(long long)least, true},
+               {(long long)most, true},
+               {(long long)least - 1, false},
+               {(long long)most + 1, false}};
+
+    assert_int_equal(parse(INTERFACE), 0);
+    assert_int_equal(*at, value);
+    assert_true(least <= value && value <= most);
+    for (unsigned i = 0; i < sizeof row / sizeof row[0]; i++) {
+        char text[200], begin[100];
+        snprintf(text, sizeof text, INTERFACE "[tcp]\n%s = %lld\n", key, row[i].v);
+        assert_int_equal(parse(text), row[i].good ? 0 : -EINVAL);
+        snprintf(begin, sizeof begin, "t.conf:5: %s: found \"%lld\"", key, row[i].v);
+        if (row[i].good)
+            assert_int_equal(*at, row[i].v);
+        else
+            assert_memory_equal(error, begin, strlen(begin));
+    }
+}
+
+static void tcp_switch(const char *key, const uint8_t *at, uint8_t value)
+{
+    char text[200];
+
+    assert_int_equal(parse(INTERFACE), 0);
+    assert_int_equal(*at, value);
+    snprintf(text, sizeof text, INTERFACE "[tcp]\n%s = %s\n", key, value ? "no" : "yes");
+    assert_int_equal(parse(text), 0);
+    assert_int_equal(*at, !value);
+    snprintf(text, sizeof text, INTERFACE "[tcp]\n%s = 7\n", key);
+    assert_int_equal(parse(text), -EINVAL);
+}
+
+static void tcp_word(const char *key, const uint8_t *at, uint8_t value, const char *const *word)
+{
+    char text[200];
+
+    assert_int_equal(parse(INTERFACE), 0);
+    assert_int_equal(*at, value);
+    for (uint8_t i = 0; word[i] != NULL; i++) {
+        snprintf(text, sizeof text, INTERFACE "[tcp]\n%s = %s\n", key, word[i]);
+        assert_int_equal(parse(text), 0);
+        assert_int_equal(*at, i);
+    }
+    snprintf(text, sizeof text, INTERFACE "[tcp]\n%s = perhaps\n", key);
+    assert_int_equal(parse(text), -EINVAL);
+    assert_non_null(strstr(error, "found \"perhaps\", expected "));
+}
+
+static void tcp_keys(void **state)
+{
+    static const char *const congestion[] = {"newreno", "cubic", NULL},
+                             *const ecn[] = {"off", "passive", "on", NULL},
+                             *const cookies[] = {"off", "on", "always", NULL},
+                             *const mtu[] = {"off", "blackhole", "always", NULL};
+    (void)state;
+#define X(name, value, least, most) tcp_number(&#name[4], &cfg.name, value, least, most);
+    CONFIG_TCP_RINGS(X)
+    CONFIG_TCP_NUMBERS(X)
+#undef X
+#define X(name, value) tcp_switch(&#name[4], &cfg.name, value);
+    CONFIG_TCP_SWITCHES(X)
+#undef X
+    tcp_word("congestion", &cfg.tcp_congestion, 1, congestion);
+    tcp_word("ecn", &cfg.tcp_ecn, CONFIG_ECN_PASSIVE, ecn);
+    tcp_word("syncookies", &cfg.tcp_syncookies, CONFIG_COOKIES_ON, cookies);
+    tcp_word("mtu_probing", &cfg.tcp_mtu_probing, CONFIG_MTU_BLACKHOLE, mtu);
+}
+
+/* What can be set is in the manual. */
+static void tcp_keys_are_documented(void **state)
+{
+    static const char *const keys[] = {
+#define X(name, ...) &#name[4],
+        CONFIG_TCP_RINGS(X) CONFIG_TCP_NUMBERS(X) CONFIG_TCP_SWITCHES(X)
+#undef X
+            "congestion",
+        "ecn", "syncookies", "mtu_probing"};
+    static char text[65536];
+    (void)state;
+    FILE *f = fopen("docs/man/eft.conf.5", "re");
+    assert_non_null(f);
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    assert_true(n > 0 && n < sizeof text - 1);
+    char *section = strstr(text, ".Ss [tcp]");
+    assert_non_null(section);
+    char *end = strstr(section, ".Ss [udp]");
+    assert_non_null(end);
+    *end = '\0';
+    for (unsigned i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        size_t len = strlen(keys[i]);
+        const char *s = section;
+        do
+            s = strstr(s + 1, keys[i]);
+        while (s != NULL && (s[-1] != ' ' || (s[len] != ' ' && s[len] != '\n')));
+        if (s == NULL)
+            fail_msg("%s is not in eft.conf(5)", keys[i]);
+    }
 }
 
 static void everybody_is_an_empty_list(void **state)
@@ -325,6 +435,8 @@ int main(void)
         cmocka_unit_test(default_is_one_tap),
         cmocka_unit_test(default_mac_is_stable_and_differs),
         cmocka_unit_test(accepts_everything),
+        cmocka_unit_test(tcp_keys),
+        cmocka_unit_test(tcp_keys_are_documented),
         cmocka_unit_test(everybody_is_an_empty_list),
         cmocka_unit_test(rules),
         cmocka_unit_test(processors_default),

@@ -65,8 +65,10 @@ static void space_never_exceeds_a_block(void **state)
 {
     (void)state;
     struct ring r = two_blocks(50000);
-    /* Below the switch the first block's size counts, above it the second's. */
-    assert_int_equal(ring_space(&r, 49000, 49000), 4096);
+    /* The second block's size counts, when what is below the switch fits into the first. */
+    assert_int_equal(ring_space(&r, 49000, 49000), 8192);
+    assert_int_equal(ring_space(&r, 46000, 45904), 8192 - 96);
+    assert_int_equal(ring_space(&r, 46000, 45903), 4096 - 97);
     assert_int_equal(ring_space(&r, 50000, 49000), 8192 - 1000);
     assert_int_equal(ring_space(&r, 49000, 40000), 0);
 }

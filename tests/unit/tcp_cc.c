@@ -19,7 +19,7 @@ static struct tcp_conn k;
 
 static void begin(enum tcp_cc_algorithm algorithm, uint64_t rtt)
 {
-    memset(&cfg, 0, sizeof cfg);
+    config_tcp_defaults(&cfg);
     t = (struct tcp){.cfg = &cfg, .now = 1000 * SEC};
     memset(&k, 0, sizeof k);
     k.r.congestion = (uint8_t)algorithm;
