@@ -22,7 +22,8 @@ void app_layout(struct app_layout *l, const struct stack_config *cfg)
     l->up_udp_blocks = align(l->up_tcp_blocks + (l->up_end - l->up_tcp_blocks) / 4 * 3, APP_PAGE);
 
     l->down_tcp_slots = align(sizeof(struct down_region), APP_PAGE);
-    l->down_tcp_blocks = align(l->down_tcp_slots + l->n_tcp * sizeof(struct down_slot), APP_PAGE);
+    l->down_tcp_info = align(l->down_tcp_slots + l->n_tcp * sizeof(struct down_slot), APP_PAGE);
+    l->down_tcp_blocks = align(l->down_tcp_info + l->n_tcp * sizeof(struct sock_info), APP_PAGE);
     l->down_tcp_end = cfg->app_down_tcp_size;
 
     l->down_udp_slots = align(sizeof(struct down_region), APP_PAGE);

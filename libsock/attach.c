@@ -177,6 +177,7 @@ int lib_adopt_regions(void)
         !fits(c->up_tcp_slots, c->n_tcp, sizeof(struct up_slot), lib.up_size) ||
         !fits(c->up_udp_slots, c->n_udp, sizeof(struct up_slot), lib.up_size) ||
         !fits(c->down_tcp_slots, c->n_tcp, sizeof(struct down_slot), lib.down_tcp_size) ||
+        !fits(c->down_tcp_info, c->n_tcp, sizeof(struct sock_info), lib.down_tcp_size) ||
         !fits(c->down_udp_slots, c->n_udp, sizeof(struct down_slot), lib.down_udp_size))
         return -EPROTO;
     lib.app = c->app;
@@ -186,6 +187,7 @@ int lib_adopt_regions(void)
     lib.up_tcp = (struct up_slot *)((uint8_t *)lib.up + c->up_tcp_slots);
     lib.up_udp = (struct up_slot *)((uint8_t *)lib.up + c->up_udp_slots);
     lib.slots_tcp = (const struct down_slot *)((const uint8_t *)lib.down_tcp + c->down_tcp_slots);
+    lib.info_tcp = (const struct sock_info *)((const uint8_t *)lib.down_tcp + c->down_tcp_info);
     lib.slots_udp = (const struct down_slot *)((const uint8_t *)lib.down_udp + c->down_udp_slots);
     shm_store(&lib.up->pid, (uint32_t)lib.pid);
     /* The version is stored last: who finds it knows the rest to be there. */

@@ -31,11 +31,11 @@ void option_defaults(struct sock *s)
     const struct ctl_region *c = lib.ctl;
     s->linger = -1;
     s->rcvlowat = 1;
-    s->opt[OPT_KEEPIDLE] = 7200;
-    s->opt[OPT_KEEPINTVL] = 75;
-    s->opt[OPT_KEEPCNT] = 9;
+    s->opt[OPT_KEEPIDLE] = c == NULL ? 7200 : (int)c->tcp_keepidle;
+    s->opt[OPT_KEEPINTVL] = c == NULL ? 75 : (int)c->tcp_keepintvl;
+    s->opt[OPT_KEEPCNT] = c == NULL ? 9 : (int)c->tcp_keepcnt;
     s->opt[OPT_QUICKACK] = 1;
-    s->opt[OPT_CONGESTION] = 1;
+    s->opt[OPT_CONGESTION] = c == NULL ? 1 : (int)c->tcp_congestion;
     s->opt[OPT_TTL] = 64;
     s->opt[OPT_SNDBUF] = c == NULL ? 0 : (int)(s->dgram ? c->udp_sndbuf : c->default_sndbuf);
     s->opt[OPT_RCVBUF] = c == NULL ? 0 : (int)(s->dgram ? c->udp_rcvbuf : c->default_rcvbuf);
@@ -229,7 +229,7 @@ static int set_tcp(struct sock *s, int name, int i, const void *v, socklen_t len
         memcpy(algorithm, v, len < sizeof algorithm - 1 ? len : sizeof algorithm - 1);
         if (strcmp(algorithm, "cubic") == 0)
             change(s, OPT_CONGESTION, 1);
-        else if (strcmp(algorithm, "reno") == 0 || strcmp(algorithm, "newreno") == 0)
+        else if (strcmp(algorithm, "reno") == 0)
             change(s, OPT_CONGESTION, 0);
         else
             return -ENOENT;
@@ -322,70 +322,27 @@ int option_set(int fd, struct sock *s, int level, int name, const void *v, sockl
 
 /* ---- getsockopt ---- */
 
-static void tcp_info(struct sock *s, struct tcp_info *t)
-{
-    memset(t, 0, sizeof *t);
-    t->tcpi_state = TCP_CLOSE;
-    enum phase ph = conn_refresh(s);
-    if (ph == PH_LISTEN) {
-        t->tcpi_state = TCP_LISTEN;
-        t->tcpi_unacked = load_relaxed(&s->down->pending);
-        t->tcpi_sacked = s->backlog;
-        return;
-    }
-    if (ph == PH_CONNECTING)
-        t->tcpi_state = TCP_SYN_SENT;
-    if (ph != PH_ACTIVE)
-        return;
-    const struct sock_info i = s->down->info;
-    t->tcpi_state = i.tcp_state != 0 ? (uint8_t)i.tcp_state : TCP_ESTABLISHED;
-    t->tcpi_backoff = i.backoff;
-    t->tcpi_options = i.options;
-    t->tcpi_snd_wscale = i.snd_wscale & 15;
-    t->tcpi_rcv_wscale = i.rcv_wscale & 15;
-    t->tcpi_rto = i.rto_us;
-    t->tcpi_snd_mss = i.snd_mss;
-    t->tcpi_rcv_mss = i.rcv_mss;
-    t->tcpi_unacked = i.unacked;
-    t->tcpi_pmtu = i.pmtu;
-    t->tcpi_rtt = i.rtt_us;
-    t->tcpi_rttvar = i.rttvar_us;
-    t->tcpi_snd_ssthresh = i.snd_ssthresh;
-    t->tcpi_snd_cwnd = i.snd_cwnd;
-    t->tcpi_advmss = i.rcv_mss;
-    t->tcpi_rcv_space = i.rcv_wnd;
-    t->tcpi_total_retrans = i.retrans_total;
-}
-
-/* The rest of Linux's struct, which glibc 2.36's header does not have: offsets of its ABI. */
-enum {
-    INFO_ACKED = 120,
-    INFO_RECEIVED = 128,
-    INFO_SEGS_OUT = 136,
-    INFO_SEGS_IN = 140,
-    INFO_SND_WND = 228,
-    INFO_SIZE = 232
-};
-
+/* The connection's own view is asked for, so that it is of now; the call waits for the answer as
+ * any other request does. */
 static int get_info(struct sock *s, void *v, socklen_t *len)
 {
-    union {
-        struct tcp_info info;
-        uint8_t byte[INFO_SIZE];
-    } u = {.byte = {0}};
-    tcp_info(s, &u.info);
-    if (s->phase == PH_ACTIVE) {
-        const struct sock_info i = s->down->info;
-        uint32_t out = (uint32_t)i.segs_out, in = (uint32_t)i.segs_in;
-        memcpy(u.byte + INFO_ACKED, &i.bytes_acked, 8);
-        memcpy(u.byte + INFO_RECEIVED, &i.bytes_received, 8);
-        memcpy(u.byte + INFO_SEGS_OUT, &out, 4);
-        memcpy(u.byte + INFO_SEGS_IN, &in, 4);
-        memcpy(u.byte + INFO_SND_WND, &i.snd_wnd, 4);
+    struct sock_info i = {.state = TCP_CLOSE};
+    enum phase ph = conn_refresh(s);
+    if (ph == PH_LISTEN) {
+        i.state = TCP_LISTEN;
+        i.unacked = load_relaxed(&s->down->pending);
+        i.sacked = (uint32_t)s->backlog;
+    } else if (ph == PH_CONNECTING) {
+        i.state = TCP_SYN_SENT;
+    } else if (ph == PH_ACTIVE && !conn_foreign(s)) {
+        struct request ask = {.op = OP_INFO};
+        request(s, &ask);
+        if (conn_refresh(s) == PH_ACTIVE)
+            i = lib.info_tcp[s->slot];
     }
-    if (*len > sizeof u)
-        *len = sizeof u;
-    memcpy(v, &u, *len);
+    if (*len > INFO_SIZE)
+        *len = INFO_SIZE;
+    memcpy(v, &i, *len);
     return 0;
 }
 
@@ -460,7 +417,9 @@ static int get_tcp(struct sock *s, int name, int *i)
                  {TCP_KEEPINTVL, OPT_KEEPINTVL},       {TCP_KEEPCNT, OPT_KEEPCNT},
                  {TCP_USER_TIMEOUT, OPT_USER_TIMEOUT}, {TCP_DEFER_ACCEPT, OPT_DEFER_ACCEPT}};
     if (name == TCP_MAXSEG) {
-        uint32_t mss = conn_refresh(s) == PH_ACTIVE ? load_relaxed(&s->down->info.snd_mss) : 0;
+        uint32_t mss = 0;
+        if (conn_refresh(s) == PH_ACTIVE && !conn_foreign(s))
+            mss = load_relaxed(&lib.info_tcp[s->slot].snd_mss);
         *i = mss != 0 ? (int)mss : s->opt[OPT_MAXSEG] != 0 ? s->opt[OPT_MAXSEG] : 536;
         return 0;
     }

@@ -158,6 +158,7 @@ struct lib {
     uint32_t n_tcp, n_udp;
     struct up_slot *up_tcp, *up_udp;
     const struct down_slot *slots_tcp, *slots_udp;
+    const struct sock_info *info_tcp;
     int bell_tcp, bell_udp, control;
     int waiter_fd[WAITERS_MAX], wake_fd[WAITERS_MAX];
     uint64_t waiters; /* taken, one bit each */

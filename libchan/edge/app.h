@@ -55,6 +55,8 @@
 #include "../addr.h"
 #include "../region.h"
 
+#include <stddef.h>
+
 enum { APP_VERSION = 1, WORK_SLOTS = 4096, APP_PAGE = 4096 };
 #define OFF_MARK (1ull << 63)
 #define OFF_MASK (OFF_MARK - 1)
@@ -95,6 +97,7 @@ enum app_op {
     OP_CANCEL =
         9, /* withdraws a waiting OP_ACCEPT or OP_CONNECT of this slot. Result -ECANCELED and the
               slot is free, or 0 when it came too late (the socket is what was asked for) */
+    OP_INFO = 10, /* tcp: writes the slot's sock_info as it is now */
 };
 
 enum app_option {
@@ -199,16 +202,49 @@ struct ring_desc {      /* 48 bytes */
     uint8_t reserved[8];
 };
 
-/* What getsockopt(TCP_INFO) needs; written now and then, not consistent. */
-struct sock_info {
-    uint32_t rtt_us, rttvar_us, snd_cwnd, snd_ssthresh, snd_mss, rcv_mss, retrans_total, rto_us;
-    uint32_t snd_wnd, rcv_wnd, unacked, tcp_state /* Linux numbering */;
-    uint8_t snd_wscale, rcv_wscale, options, backoff;
-    uint32_t pmtu;
-    uint64_t bytes_acked, bytes_received, segs_out, segs_in;
+/* What getsockopt(TCP_INFO) gives: field for field Linux's struct tcp_info, so that libsock copies
+ * it. One for each slot of tcp. Written at the beginning, now and then while something is sent, and
+ * by OP_INFO; not consistent. Times in us, last_* in ms ago, windows in segments. */
+enum { /* options */
+       INFO_OPT_TIMESTAMPS = 1,
+       INFO_OPT_SACK = 2,
+       INFO_OPT_WSCALE = 4,
+       INFO_OPT_ECN = 8,
+       INFO_OPT_ECN_SEEN = 16,
 };
+enum { INFO_CA_OPEN = 0, INFO_CA_DISORDER, INFO_CA_CWR, INFO_CA_RECOVERY, INFO_CA_LOSS };
+enum { INFO_RATE_APP_LIMITED = 1 }; /* flags */
 
-/* 512 bytes. */
+struct sock_info {
+    uint8_t state; /* Linux's numbers */
+    uint8_t ca_state, retransmits, probes, backoff, options;
+    uint8_t wscale; /* low half: the peer's, high half: ours */
+    uint8_t flags;
+    uint32_t rto, ato, snd_mss, rcv_mss;
+    uint32_t unacked, sacked, lost, retrans, fackets;
+    uint32_t last_data_sent, last_ack_sent, last_data_recv, last_ack_recv;
+    uint32_t pmtu, rcv_ssthresh, rtt, rttvar, snd_ssthresh, snd_cwnd, advmss, reordering;
+    uint32_t rcv_rtt, rcv_space, total_retrans;
+    uint64_t pacing_rate, max_pacing_rate; /* bytes/s; UINT64_MAX: none */
+    uint64_t bytes_acked, bytes_received;
+    uint32_t segs_out, segs_in, notsent_bytes, min_rtt, data_segs_in, data_segs_out;
+    uint64_t delivery_rate; /* bytes/s */
+    uint64_t busy_time, rwnd_limited, sndbuf_limited;
+    uint32_t delivered, delivered_ce;
+    uint64_t bytes_sent, bytes_retrans;
+    uint32_t dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd, rehash;
+    uint16_t total_rto, total_rto_recoveries;
+    uint32_t total_rto_time;
+    uint8_t pad[8]; /* not Linux's */
+};
+enum { INFO_SIZE = 248 }; /* of Linux's struct */
+_Static_assert(offsetof(struct sock_info, pad) == INFO_SIZE, "struct tcp_info of Linux");
+_Static_assert(offsetof(struct sock_info, rtt) == 68, "struct tcp_info of Linux");
+_Static_assert(offsetof(struct sock_info, bytes_acked) == 120, "struct tcp_info of Linux");
+_Static_assert(offsetof(struct sock_info, snd_wnd) == 228, "struct tcp_info of Linux");
+_Static_assert(sizeof(struct sock_info) == 256, "sock_info");
+
+/* 384 bytes. */
 struct down_slot {
     /* line 0: hot */
     uint64_t rx_nxt;    /* offset behind the in-order data; OFF_MARK: FIN came after it */
@@ -230,10 +266,8 @@ struct down_slot {
     struct sock_name local, remote; /* constant while state >= SOCK_ESTABLISHED */
     uint8_t pad2[16];
     struct ring_desc tx[2], rx[2];
-    struct sock_info info;
-    uint8_t pad3[40];
 };
-_Static_assert(sizeof(struct down_slot) == 512, "down_slot");
+_Static_assert(sizeof(struct down_slot) == 384, "down_slot");
 
 static inline uint32_t ring_select_next(uint32_t select, unsigned bit)
 {
@@ -245,7 +279,7 @@ struct down_region {
     uint64_t work_head; /* entries of the work queue that were seen */
     uint64_t scan_done; /* value of app_work.scan that was served */
     uint8_t pad[48];
-    /* struct down_slot[n]; then blocks */
+    /* struct down_slot[n]; tcp: struct sock_info[n]; then blocks */
 };
 
 /* Written by syscall once, before the application gets it. */
@@ -258,6 +292,8 @@ struct ctl_region {
     uint16_t port_first, port_last;
     uint64_t up_tcp_slots, up_udp_slots;     /* offsets in up */
     uint64_t down_tcp_slots, down_udp_slots; /* offsets in down-tcp, down-udp */
+    uint64_t down_tcp_info;                  /* of struct sock_info[n_tcp] in down-tcp */
+    uint32_t tcp_keepidle, tcp_keepintvl, tcp_keepcnt, tcp_congestion; /* of a new socket */
     uint32_t addresses;
     struct ip_addr address[8]; /* of the stack's interfaces */
 };
@@ -267,7 +303,7 @@ struct app_layout {
     uint32_t n_tcp, n_udp;
     uint64_t up_tcp_slots, up_udp_slots;
     uint64_t up_tcp_blocks, up_udp_blocks, up_end; /* [tcp_blocks, udp_blocks) is tcp's to assign */
-    uint64_t down_tcp_slots, down_tcp_blocks, down_tcp_end;
+    uint64_t down_tcp_slots, down_tcp_info, down_tcp_blocks, down_tcp_end;
     uint64_t down_udp_slots, down_udp_blocks, down_udp_end;
 };
 struct stack_config;

@@ -277,6 +277,11 @@ static void fill_ctl(const struct stack_config *cfg, const struct application *a
     c->up_udp_slots = l.up_udp_slots;
     c->down_tcp_slots = l.down_tcp_slots;
     c->down_udp_slots = l.down_udp_slots;
+    c->down_tcp_info = l.down_tcp_info;
+    c->tcp_keepidle = cfg->tcp_keepalive_s;
+    c->tcp_keepintvl = cfg->tcp_keepintvl_s;
+    c->tcp_keepcnt = cfg->tcp_keepcnt;
+    c->tcp_congestion = cfg->tcp_congestion;
     for (unsigned i = 0; i < cfg->interfaces; i++)
         c->address[c->addresses++] = cfg->interface[i].addr;
 }

@@ -169,7 +169,7 @@ static void acked_new(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s
     k->backoff = k->tries = 0;
     k->tail_probed = false;
     k->progress_at = t->now;
-    k->bytes_acked += bytes;
+    k->stat.delivered += (uint32_t)((bytes + k->mss - 1) / k->mss);
     k->tx_una = ack;
     shm_store(&t->shm[k->idx].tx_una, ack);
     if (k->snd_nxt < ack)

@@ -58,6 +58,10 @@ static bool in_use(struct tcp *t, struct tcp_conn *k, uint64_t flight)
 {
     struct tcp_cc *c = &k->cc;
     if (k->tx_una >= c->round_end) {
+        if (c->round_at && t->now > c->round_at)
+            c->rate = (k->tx_una - c->round_una) * SEC / (t->now - c->round_at);
+        c->round_at = t->now;
+        c->round_una = k->tx_una;
         c->round_end = k->snd_nxt;
         c->used_before = c->used;
         c->used = 0;

@@ -66,9 +66,11 @@ struct tcp_hystart {
 struct tcp_cc {
     union tcp_cc_state state;
     struct tcp_hystart hystart;
-    uint64_t round_end; /* relative offset: this round ends when it is acknowledged */
-    uint64_t used,
-        used_before;         /* most that was in flight in this round, in the one before; bytes */
+    uint64_t round_end;           /* relative offset: this round ends when it is acknowledged */
+    uint64_t round_at, round_una; /* when this round began; tx_una then */
+    uint64_t rate;                /* acknowledged in the last one; bytes/s */
+    /* most that was in flight in this round, in the one before; bytes */
+    uint64_t used, used_before;
     uint64_t paused_at;      /* the window is not in use since; ns; 0: it is */
     enum tcp_cc_event event; /* the last one that reduced cwnd */
     uint64_t event_end; /* snd_max at that time: what happens to data below is the same event */

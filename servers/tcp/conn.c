@@ -26,6 +26,13 @@ struct down_slot *tcp_app_down_slot(const struct tcp *t, unsigned app, uint32_t 
     return (struct down_slot *)((uint8_t *)t->app[app]->down + t->layout.down_tcp_slots) + slot;
 }
 
+struct sock_info *tcp_app_info(const struct tcp *t, unsigned app, uint32_t slot)
+{
+    if (app >= APPS_MAX || t->app[app] == NULL || slot >= t->layout.n_tcp)
+        return NULL;
+    return (struct sock_info *)((uint8_t *)t->app[app]->down + t->layout.down_tcp_info) + slot;
+}
+
 void tcp_app_ref(struct tcp *t, unsigned app, int by)
 {
     struct tcp_app *a = app < APPS_MAX ? t->app[app] : NULL;
@@ -274,43 +281,6 @@ void tcp_conn_reply(struct tcp *t, struct tcp_conn *k, int result)
     k->r.flags &= ~(uint32_t)TCPF_WAITING;
     tcp_record_commit(t, k);
     tcp_conn_publish(t, k);
-}
-
-void tcp_conn_publish_info(struct tcp *t, struct tcp_conn *k)
-{
-    static const uint8_t linux_state[TCP_STATES] = {
-        [TCP_CLOSED] = 7,     [TCP_SYN_SENT] = 2,   [TCP_SYN_RCVD] = 3, [TCP_ESTABLISHED] = 1,
-        [TCP_FIN_WAIT_1] = 4, [TCP_FIN_WAIT_2] = 5, [TCP_CLOSING] = 11, [TCP_TIME_WAIT] = 6,
-        [TCP_CLOSE_WAIT] = 8, [TCP_LAST_ACK] = 9};
-    struct down_slot *d = tcp_app_down_slot(t, k->r.app, k->r.slot);
-    if (d == NULL)
-        return;
-    struct sock_info i = {
-        .rtt_us = (uint32_t)(k->srtt / 1000),
-        .rttvar_us = (uint32_t)(k->rttvar / 1000),
-        .snd_cwnd = (uint32_t)(k->cwnd / k->mss),
-        .snd_ssthresh = (uint32_t)(k->ssthresh / k->mss),
-        .snd_mss = k->mss,
-        .rcv_mss = k->rcv_mss,
-        .retrans_total = (uint32_t)k->retrans_total,
-        .rto_us = (uint32_t)(k->rto / 1000),
-        .snd_wnd = (uint32_t)k->snd_wnd,
-        .rcv_wnd = (uint32_t)(k->rx_edge - k->rx_nxt),
-        .unacked = (uint32_t)((k->snd_nxt - k->tx_una + k->mss - 1) / k->mss),
-        .tcp_state = k->r.kind == TCP_KIND_LISTEN ? 10 : linux_state[k->r.state],
-        .snd_wscale = k->r.snd_wscale,
-        .rcv_wscale = k->r.rcv_wscale,
-        .options = (uint8_t)((k->r.flags & TCPF_TIMESTAMPS ? 1 : 0) |
-                             (k->r.flags & TCPF_SACK ? 2 : 0) | (k->r.flags & TCPF_WSCALE ? 4 : 0)),
-        .backoff = (uint8_t)k->backoff,
-        .pmtu = k->mss + 40,
-        .bytes_acked = k->bytes_acked,
-        .bytes_received = k->rx_nxt,
-        .segs_out = k->segs_out,
-        .segs_in = k->segs_in,
-    };
-    shm_copy(&d->info, &i, sizeof i);
-    k->info_at = t->now;
 }
 
 /* --- the application's counters --- */

@@ -5,7 +5,7 @@
  *   server.c    the component: queues, applications, turns
  *   request.c   what applications ask for         listen.c    listeners, claims, SYN handling
  *   input.c     SEGMENT ARRIVES                   output.c    what to send now
- *   pmtu.c      ICMP, path MTU
+ *   pmtu.c      ICMP, path MTU                    info.c      what TCP_INFO tells
  *   rx.c        received data into rings          ack.c       acknowledgements, SACK board
  *   timer.c     what expires, wheel.c when         cc.h        congestion control, round-trip time
  *   conn.c      life of a socket, its down slot   chain.c     send buffers under way
@@ -57,6 +57,9 @@ enum tcp_timer { TIMER_REXMT = 0, TIMER_DELACK, TIMER_KEEP, TIMER_LIFE, TIMERS }
 /* Why the retransmission timer runs. */
 enum tcp_rexmt { REXMT_NONE = 0, REXMT_DATA, REXMT_PERSIST, REXMT_PROBE };
 
+/* What holds the sender up. */
+enum tcp_limit { TCP_LIMIT_NONE = 0, TCP_LIMIT_BUSY, TCP_LIMIT_RWND, TCP_LIMIT_SNDBUF, TCP_LIMITS };
+
 struct sacked {
     uint64_t start, end; /* relative offsets */
 };
@@ -100,8 +103,8 @@ struct tcp_conn {
 
     /* send; relative offsets, the FIN counts one */
     uint64_t tx_una, snd_nxt, snd_max, tx_free, tx_end;
-    uint32_t mss; /* payload per segment now */
-    uint32_t gso; /* largest payload of a packet for ip */
+    uint32_t mss, pmtu; /* payload per segment now; what the path takes, as far as we know */
+    uint32_t gso;       /* largest payload of a packet for ip */
     uint64_t snd_wnd, max_wnd;
     uint32_t snd_wl1, snd_wl2;
     uint32_t chain_first, chain_last; /* 1 + number; under way, in order of sending */
@@ -135,7 +138,14 @@ struct tcp_conn {
     uint64_t last_heard, progress_at;
     unsigned keep_probes;
     uint64_t challenge_at; /* until then what is not acceptable is not answered */
-    uint64_t retrans_total, segs_in, segs_out, bytes_acked;
+    uint64_t retrans_total, segs_in, segs_out;
+    struct { /* for TCP_INFO (info.c); times in ns */
+        uint64_t data_sent_at;
+        uint64_t bytes_sent, bytes_retrans;
+        uint32_t data_segs_in, data_segs_out, delivered, ooo_segs, timeouts;
+        uint8_t limit; /* enum tcp_limit, since limit_since; before that: */
+        uint64_t limit_since, limited[TCP_LIMITS];
+    } stat;
     uint64_t info_at;
 
     /* lists, by record number */
@@ -370,11 +380,11 @@ void tcp_conn_reply(struct tcp *t, struct tcp_conn *k, int result);
 void tcp_conn_publish(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_publish_rx(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_publish_tx(struct tcp *t, struct tcp_conn *k);
-void tcp_conn_publish_info(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_sync(struct tcp *t, struct tcp_conn *k); /* reads the application's counters */
 void tcp_conn_shutdown(struct tcp *t, struct tcp_conn *k);
 const struct up_slot *tcp_app_up_slot(const struct tcp *t, unsigned app, uint32_t slot);
 struct down_slot *tcp_app_down_slot(const struct tcp *t, unsigned app, uint32_t slot);
+struct sock_info *tcp_app_info(const struct tcp *t, unsigned app, uint32_t slot);
 void tcp_app_ref(struct tcp *t, unsigned app, int by);
 struct sock_name tcp_name_copy(const struct sock_name *n);
 
@@ -397,6 +407,11 @@ uint64_t tcp_tune_window_max(const struct tcp *t, const struct tcp_conn *k);
 void tcp_tune_echo(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
 void tcp_tune_rx(struct tcp *t, struct tcp_conn *k); /* the application has read */
 void tcp_tune_tx(struct tcp *t, struct tcp_conn *k); /* the application has written */
+
+/* --- info.c --- */
+struct sock_info tcp_info(const struct tcp *t, const struct tcp_conn *k);
+void tcp_conn_publish_info(struct tcp *t, struct tcp_conn *k);
+void tcp_info_limit(struct tcp *t, struct tcp_conn *k);
 
 /* --- chain.c --- */
 uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start);

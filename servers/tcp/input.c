@@ -345,7 +345,11 @@ static bool handshake_ends(struct tcp *t, struct tcp_conn *k, const struct tcp_s
 
 void tcp_input_segment(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
 {
-    k->segs_in++;
+    /* What was merged on its way counts as what it was. */
+    unsigned segs = s->gso && s->len > s->gso ? (s->len + s->gso - 1) / s->gso : 1;
+    k->segs_in += segs;
+    if (s->len)
+        k->stat.data_segs_in += segs;
     if (k->r.state == TCP_SYN_SENT) {
         syn_sent(t, k, s);
         return;

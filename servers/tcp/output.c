@@ -31,6 +31,7 @@ void tcp_conn_set_mss(struct tcp *t, struct tcp_conn *k, uint32_t mtu)
     if (k->r.flags & TCPF_TIMESTAMPS)
         mss -= 12; /* RFC 6691: the option takes its space from the data */
     k->mss = mss < 32 ? 32 : mss;
+    k->pmtu = mtu;
 }
 
 static uint16_t own_mss(struct tcp *t, const struct tcp_conn *k)
@@ -175,9 +176,14 @@ static bool emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len
         shm_store(&t->shm[k->idx].snd_max, end);
     }
     put(t, &p);
-    k->segs_out++;
-    if (len)
+    uint32_t segs = len > k->mss ? (len + k->mss - 1) / k->mss : 1;
+    k->segs_out += segs;
+    if (len) {
         tcp_count_add(t, TCP_C_BYTES_OUT, len);
+        k->stat.data_segs_out += segs;
+        k->stat.bytes_sent += len;
+        k->stat.data_sent_at = t->now;
+    }
     acked_now(t, k);
     return true;
 }
@@ -287,6 +293,7 @@ static void count_retrans(struct tcp *t, struct tcp_conn *k, uint32_t len)
 {
     uint32_t n = len > k->mss ? (len + k->mss - 1) / k->mss : 1;
     k->retrans_total += n;
+    k->stat.bytes_retrans += len;
     t->counter[TCP_C_RETRANS] += n - 1;
     tcp_count(t, TCP_C_RETRANS);
 }
@@ -460,6 +467,7 @@ void tcp_output(struct tcp *t, struct tcp_conn *k)
     ack_at = k->snd_nxt > k->snd_max ? k->snd_nxt : k->snd_max;
     if (k->ack_now && !emit(t, k, ack_at, 0, 0))
         tcp_conn_dirty(t, k);
+    tcp_info_limit(t, k);
     if (t->now - k->info_at > 100 * MSEC)
         tcp_conn_publish_info(t, k);
 }

@@ -215,8 +215,8 @@ static void settle(struct tcp *t, struct tcp_conn *k)
 /* What getsockopt(TCP_INFO) was told last is in our own region: enough to time the first loss. */
 static void rtt_hint(struct tcp *t, struct tcp_conn *k)
 {
-    const struct down_slot *d = tcp_app_down_slot(t, k->r.app, k->r.slot);
-    uint64_t rtt = d != NULL ? d->info.rtt_us * 1000ull : 0;
+    const struct sock_info *i = tcp_app_info(t, k->r.app, k->r.slot);
+    uint64_t rtt = i != NULL ? i->rtt * 1000ull : 0;
     if (rtt != 0 && rtt < TCP_RTO_MAX_S * SEC)
         tcp_rtt_sample(t, k, rtt);
 }

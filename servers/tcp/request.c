@@ -489,6 +489,9 @@ static void on_record(struct tcp *t, struct tcp_conn *k, unsigned app, uint32_t 
     case OP_CANCEL:
         rc = do_cancel(t, k);
         break;
+    case OP_INFO:
+        tcp_conn_publish_info(t, k);
+        break;
     case OP_CLOSE: {
         bool abort = up->arg0 != 0;
         /* The close and its id in one record; the reply does not wait for the peer. */

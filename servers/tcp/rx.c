@@ -293,6 +293,7 @@ void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
         k->unacked += (uint32_t)(k->rx_nxt - before);
     } else if (to > from) {
         tcp_count(t, TCP_C_OOO_DATA);
+        k->stat.ooo_segs++;
         duplicates(k, from, to);
         if (remember(k, from, to)) {
             memmove(&k->sack_recent[1], &k->sack_recent[0],

@@ -141,6 +141,7 @@ static void expire_rexmt(struct tcp *t, struct tcp_conn *k)
         return;
     }
     tcp_count(t, TCP_C_TIMEOUTS);
+    k->stat.timeouts++;
     if (k->r.state == TCP_SYN_SENT || k->r.state == TCP_SYN_RCVD) {
         k->syn_now = true;
     } else {

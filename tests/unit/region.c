@@ -204,7 +204,8 @@ static void app_layout_parts_do_not_overlap(void **state)
     assert_true(l.up_tcp_slots + l.n_tcp * sizeof(struct up_slot) <= l.up_udp_slots);
     assert_true(l.up_udp_slots + l.n_udp * sizeof(struct up_slot) <= l.up_tcp_blocks);
     assert_true(l.up_tcp_blocks < l.up_udp_blocks && l.up_udp_blocks < l.up_end);
-    assert_true(l.down_tcp_slots + l.n_tcp * sizeof(struct down_slot) <= l.down_tcp_blocks);
+    assert_true(l.down_tcp_slots + l.n_tcp * sizeof(struct down_slot) <= l.down_tcp_info);
+    assert_true(l.down_tcp_info + l.n_tcp * sizeof(struct sock_info) <= l.down_tcp_blocks);
     assert_true(l.down_udp_slots + l.n_udp * sizeof(struct down_slot) <= l.down_udp_blocks);
     assert_int_equal(l.up_tcp_blocks % APP_PAGE | l.up_udp_blocks % APP_PAGE, 0);
 }

@@ -91,6 +91,7 @@ static inline void d_begin(void)
                               .up_tcp_slots = slots,
                               .up_udp_slots = slots + D_SLOTS * sizeof(struct up_slot),
                               .down_tcp_slots = 4096,
+                              .down_tcp_info = 4096 + D_SLOTS * sizeof(struct down_slot),
                               .down_udp_slots = 4096};
     lib.ctl = &ctl;
     dbl.down = (struct down_slot *)((uint8_t *)dbl.down_tcp + 4096);
