@@ -131,7 +131,8 @@ static void commit(struct tcp *t, struct tcp_conn *k)
 static bool grow(struct tcp *t, struct tcp_conn *k, struct ring_space *s, struct tcp_ring *r,
                  unsigned shift, uint64_t switch_at)
 {
-    if (r->shift[0] == 0 || r->shift[1] != 0 || shift <= r->shift[0])
+    /* Before all records were walked a block that looks free may be another connection's. */
+    if (!t->walked || r->shift[0] == 0 || r->shift[1] != 0 || shift <= r->shift[0])
         return false;
     /* Half of the space is kept for new connections. */
     const uint64_t half = (s->end - s->first) / 2;

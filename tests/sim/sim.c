@@ -155,6 +155,11 @@ void sim_create(struct sim *s, uint64_t seed, unsigned stacks,
         st->sim = s;
         st->number = i;
         memory_config(&st->cfg);
+        if (seed & 1) { /* rings that grow, from a page or a few */
+            st->cfg.tcp_autotune = 1;
+            st->cfg.tcp_sndbuf = 4096u << (seed >> 1 & 3);
+            st->cfg.tcp_rcvbuf = 4096u << (seed >> 3 & 3);
+        }
         st->cfg.interface[0].addr = ip_addr_v4(htonl(0x0a000001 + i));
         st->cfg.interface[0].mac[5] = (uint8_t)(1 + i);
         st->cfg.routes = 1;

@@ -157,12 +157,14 @@ stack_up() {
 
 # lossy_link_up PERCENT SEED: as stack_up, with a link in between that loses and reorders so many
 # packets in each direction. The link needs complete checksums: no offload at either end.
-lossy_link_up() {
+lossy_link_up() { link_up --seed "$2" --loss "$1" --reorder "$1"; }
+
+# link_up [options of linkem]
+link_up() {
     netns_add LINK
     STACK_LINK_NS=$LINK STACK_OFFLOAD=no stack_up
     ip -n "$LINK" link set "$DEVICE" up
-    spawn linkem "$EFT_BUILD/tests/tools/linkem" --a "packet:$DEVICE@$LINK" --b "tap:$DEVICE@$PEER" \
-        --seed "$2" --loss "$1" --reorder "$1"
+    spawn linkem "$EFT_BUILD/tests/tools/linkem" --a "packet:$DEVICE@$LINK" --b "tap:$DEVICE@$PEER" "$@"
     wait_for 10 "the link is ready" grep -q ready "$T/linkem.log"
     peer_address "$DEVICE"
     wait_for 10 "the peer reaches the stack through the link" in_peer ping -c1 -W1 "$STACK_IP"
