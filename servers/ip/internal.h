@@ -74,6 +74,7 @@ struct ip {
 
     struct ip_pending *pending;
     uint32_t pending_slots, pending_used;
+    uint32_t pending_end; /* no entry from here on; what is looked at per packet while some wait */
     uint64_t arp_next, reasm_next; /* deadlines; NEVER */
     unsigned reasm_open;
 

@@ -83,6 +83,7 @@ static void check_pending(struct ip *ip)
             continue;
         }
         ip->pending_used++;
+        ip->pending_end = i + 1;
     }
 }
 

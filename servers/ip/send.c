@@ -10,7 +10,9 @@
 #include "servers/wire/eth.h"
 #include "servers/wire/icmp.h"
 
-enum { PENDING_PER_NEIGHBOUR = 3 };
+/* Enough for the SYNs of a program that opens its connections all at once (Linux keeps 212,992
+ * bytes, some hundred packets); four neighbours that do not answer fill the list. */
+enum { PENDING_PER_NEIGHBOUR = 64 };
 
 /* Part [from, from + len) of the pieces of p. */
 static void slice(struct packet *to, const struct packet *p, uint32_t from, uint32_t len)
@@ -127,19 +129,26 @@ static enum arp_answer next_hop_mac(struct ip *ip, const struct packet *p, uint3
     return arp_resolve(ip, p->interface, *hop, mac, now);
 }
 
+static void pending_free(struct ip *ip, struct ip_pending *e)
+{
+    shm_store(&e->seq, 0ull);
+    ip->pending_used--;
+    while (ip->pending_end > 0 && ip->pending[ip->pending_end - 1].seq == 0)
+        ip->pending_end--;
+}
+
 /* Gives an entry up. The chain first: were the entry gone first, a crash would leave the chain open
  * for ever; done twice it is harmless, and nobody sends an entry whose chain is done. */
 static void pending_drop(struct ip *ip, struct ip_pending *e, enum ip_counter why)
 {
     count(ip, why);
     chain_complete(ip, &e->packet);
-    shm_store(&e->seq, 0ull);
-    ip->pending_used--;
+    pending_free(ip, e);
 }
 
 static bool pending_has(const struct ip *ip, uint64_t question)
 {
-    for (uint32_t i = 0; ip->pending_used > 0 && i < ip->pending_slots; i++)
+    for (uint32_t i = 0; i < ip->pending_end; i++)
         if (ip->pending[i].seq != 0 && ip->pending[i].question == question)
             return true;
     return false;
@@ -150,7 +159,7 @@ static void pending_add(struct ip *ip, const struct packet *p, uint64_t question
     struct ip_pending *free_slot = NULL, *oldest = NULL, *oldest_of_all = NULL;
     unsigned same = 0;
 
-    for (uint32_t i = 0; i < ip->pending_slots; i++) {
+    for (uint32_t i = 0; i < ip->pending_end; i++) {
         struct ip_pending *e = &ip->pending[i];
 
         if (e->seq == 0) {
@@ -166,6 +175,8 @@ static void pending_add(struct ip *ip, const struct packet *p, uint64_t question
         if (oldest == NULL || e->seq < oldest->seq)
             oldest = e;
     }
+    if (free_slot == NULL && ip->pending_end < ip->pending_slots)
+        free_slot = &ip->pending[ip->pending_end];
     /* RFC 1122 section 2.3.2.2: keep the latest. */
     if (same >= PENDING_PER_NEIGHBOUR || free_slot == NULL) {
         free_slot = same >= PENDING_PER_NEIGHBOUR ? oldest : oldest_of_all;
@@ -181,6 +192,8 @@ static void pending_add(struct ip *ip, const struct packet *p, uint64_t question
     shm_copy(&free_slot->packet, p, packet_used(p));
     shm_store(&free_slot->seq, seq);
     ip->pending_used++;
+    if (ip->pending_end <= (uint32_t)(free_slot - ip->pending))
+        ip->pending_end = (uint32_t)(free_slot - ip->pending) + 1;
     /* The question has had its effect, at once: were it asked again after this entry was dropped,
      * a packet would be sent whose payload was given back. */
     ip_publish(ip);
@@ -241,7 +254,7 @@ void pending_run(struct ip *ip, uint64_t now)
         uint8_t mac[6], next_mac[6];
 
         /* Oldest first, so that a flow keeps its order. */
-        for (uint32_t i = 0; i < ip->pending_slots; i++) {
+        for (uint32_t i = 0; i < ip->pending_end; i++) {
             struct ip_pending *e = &ip->pending[i];
             enum arp_answer a;
 
@@ -255,8 +268,7 @@ void pending_run(struct ip *ip, uint64_t now)
         if (next == NULL)
             return;
         if (chain_is_complete(ip, &next->packet)) {
-            shm_store(&next->seq, 0ull); /* a predecessor dropped it, up to this store */
-            ip->pending_used--;
+            pending_free(ip, next); /* a predecessor dropped it, up to this store */
             continue;
         }
         if (what == ARP_NO) {
@@ -270,7 +282,6 @@ void pending_run(struct ip *ip, uint64_t now)
         put_packet(ip, port, &next->packet, next_mac, 0, next->seq);
         /* The frame first: a successor that finds both takes the entry off the list. */
         chan_tx_publish(&port->out);
-        shm_store(&next->seq, 0ull);
-        ip->pending_used--;
+        pending_free(ip, next);
     }
 }

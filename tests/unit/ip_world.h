@@ -89,7 +89,7 @@ static inline void world_config(struct stack_config *cfg)
         .rules_generation = 1,
         .queue_slots = 128,
         .tcp_connections = 16,
-        .tcp_chains = 64,
+        .tcp_chains = 128,
         .udp_sockets = 16,
         .udp_buffers = 16,
         .ip_buffers = 16,
