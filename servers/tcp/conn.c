@@ -71,7 +71,7 @@ void tcp_conn_init(struct tcp *t, struct tcp_conn *k)
     k->queue_next = k->queue_prev = k->member_next = NO_CONN;
     for (unsigned i = 0; i < TIMERS; i++)
         k->when[i] = NEVER;
-    k->quickacks = TCP_QUICKACKS;
+    k->quickacks = t->cfg->tcp_quickacks;
     k->last_heard = k->progress_at = t->now;
     k->mss = 536;
     k->gso = 536;

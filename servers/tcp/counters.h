@@ -19,6 +19,9 @@
     X(RESETS_IN, "resets_in")                                                                      \
     X(RESETS_OUT, "resets_out")                                                                    \
     X(CHALLENGES, "challenge_acks")                                                                \
+    X(COOKIES_SENT, "syn_cookies_sent")                                                            \
+    X(COOKIES_GOOD, "syn_cookies_accepted")                                                        \
+    X(COOKIES_BAD, "syn_cookies_bad")                                                              \
     X(ANSWERS_LIMITED, "answers_limited")                                                          \
     X(DROP_GARBAGE, "drop_garbage_slot")                                                           \
     X(DROP_HEADER, "drop_bad_header")                                                              \

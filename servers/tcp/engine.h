@@ -3,9 +3,10 @@
  * The inside of the TCP server: private state, and who calls whom.
  *
  *   server.c    the component: queues, applications, turns
- *   request.c   what applications ask for         listen.c    listeners, claims, SYN handling
+ *   request.c   what applications ask for         listen.c    listeners, claims
  *   input.c     SEGMENT ARRIVES                   output.c    what to send now
  *   pmtu.c      ICMP, path MTU                    info.c      what TCP_INFO tells
+ *   syn.c       ISNs, SYNs for listeners, cookies
  *   rx.c        received data into rings          ack.c       acknowledgements, SACK board
  *   timer.c     what expires, wheel.c when         cc.h        congestion control, round-trip time
  *   conn.c      life of a socket, its down slot   chain.c     send buffers under way
@@ -41,7 +42,6 @@ enum {
     TCP_SACKED = 32,     /* ranges on the sender's board */
     TCP_BURST = 16,      /* packets of one connection in one turn */
     TCP_RTO_MAX_S = 120, /* RFC 6298 2.5 allows any cap >= 60 s */
-    TCP_QUICKACKS = 16,  /* segments acknowledged at once at the start, as Linux */
     TCP_SACK_RECENT = 4, /* segments whose ranges come first in a SACK option */
     TCP_DUPTHRESH = 3,
     TCP_GSO_MAX = 65535 - 60 - 60, /* payload of a super-segment, whatever the headers */
@@ -75,6 +75,7 @@ struct tcp_conn {
     bool awaiting; /* is in tcp.acked: rx_acked to be stored after publishing */
     bool ack_now;
     bool syn_now;  /* (re)send SYN or SYN-ACK */
+    bool deferred; /* its handshake waits for data: TCP_DEFER_ACCEPT */
     bool push_now; /* a small segment was kept back long enough */
 
     /* receive; relative offsets */
@@ -247,7 +248,9 @@ struct tcp {
     uint64_t out_number; /* running number of segments without an input */
     uint32_t iss_floor;  /* for the SYN that replaces a TIME-WAIT */
     bool reopening;
-    uint64_t rst_at; /* second in which rst_n resets to strangers were sent */
+    uint64_t cookies_until;  /* SYN cookies may come back till then; ns */
+    struct tcp_conn scratch; /* of a SYN that is answered by a cookie */
+    uint64_t rst_at;         /* second in which rst_n resets to strangers were sent */
     unsigned rst_n;
 
     uint64_t counter[TCP_COUNTERS];
@@ -361,7 +364,6 @@ struct tcp_conn *tcp_port_listener(struct tcp *t, const struct sock_name *local,
 struct tcp_conn *tcp_conn_get(struct tcp *t, uint32_t idx); /* takes over lazily; NULL: free */
 struct tcp_conn *tcp_conn_new(struct tcp *t);
 void tcp_conn_init(struct tcp *t, struct tcp_conn *k);
-void tcp_conn_start_sending(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_free(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_dirty(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_news(struct tcp *t, struct tcp_conn *k);
@@ -436,7 +438,7 @@ bool tcp_rx_verify(const struct tcp_seg *s);
 void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
 uint64_t tcp_rx_window(struct tcp *t, struct tcp_conn *k, uint16_t *field);
 bool tcp_rx_window_update_due(const struct tcp *t, const struct tcp_conn *k);
-void tcp_rx_duplicate(struct tcp_conn *k, uint32_t start, uint32_t end);
+void tcp_rx_duplicate(const struct tcp *t, struct tcp_conn *k, uint32_t start, uint32_t end);
 unsigned tcp_rx_sacks(struct tcp_conn *k, struct tcp_range *out, unsigned most);
 void tcp_rx_answered(const struct tcp *t, struct tcp_conn *k); /* new data leaves */
 
@@ -464,15 +466,23 @@ bool tcp_icmp(struct tcp *t, const struct packet *p); /* false: held, as tcp_inp
 void tcp_output(struct tcp *t, struct tcp_conn *k);
 bool tcp_output_reset(struct tcp *t, const struct tcp_conn *k);
 void tcp_output_reset_for(struct tcp *t, const struct tcp_seg *s);
+struct tcp_seg tcp_output_syn(const struct tcp *t, const struct tcp_conn *k);
+bool tcp_output_bare(struct tcp *t, const struct tcp_seg *s, uint8_t tos, uint8_t ttl);
 bool tcp_output_probe(struct tcp *t, struct tcp_conn *k);
 bool tcp_output_tail(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_route(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_set_mss(struct tcp *t, struct tcp_conn *k, uint32_t mtu);
 uint32_t tcp_clock(const struct tcp *t, const struct tcp_conn *k);
 
-/* --- listen.c --- */
+/* --- syn.c --- */
+void tcp_conn_start_sending(struct tcp *t, struct tcp_conn *k);
 void tcp_listen_syn(struct tcp *t, struct tcp_conn *l, const struct tcp_seg *s);
-void tcp_listen_established(struct tcp *t, struct tcp_conn *k);
+bool tcp_listen_cookie(struct tcp *t, struct tcp_conn *l, struct tcp_seg *s);
+bool tcp_listen_deferred(const struct tcp *t, const struct tcp_conn *k);
+
+/* --- listen.c --- */
+/* The handshake is over; `bare`: its ACK brought neither text nor FIN. */
+void tcp_listen_established(struct tcp *t, struct tcp_conn *k, bool bare);
 void tcp_listen_drop(struct tcp *t, struct tcp_conn *k); /* leaves its group's queues */
 struct tcp_group *tcp_group_get(struct tcp *t, uint32_t id, bool create);
 uint32_t tcp_group_fresh(struct tcp *t);

@@ -271,7 +271,7 @@ static bool in_window(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s
         return false;
     }
     if (s->len && seq_lt(s->seq, nxt) && tcp_rx_verify(s)) {
-        tcp_rx_duplicate(k, s->seq, s->seq + s->len);
+        tcp_rx_duplicate(t, k, s->seq, s->seq + s->len);
         tcp_count(t, TCP_C_DUP_DATA);
     }
     if (k->r.state == TCP_TIME_WAIT && (s->flags & TH_FIN))
@@ -333,7 +333,7 @@ static bool handshake_ends(struct tcp *t, struct tcp_conn *k, const struct tcp_s
     }
     first_window(t, k, s, true);
     if (k->r.flags & TCPF_PASSIVE) {
-        tcp_listen_established(t, k);
+        tcp_listen_established(t, k, s->len == 0 && !(s->flags & TH_FIN));
         if (!k->ready || k->r.state <= TCP_SYN_RCVD)
             return false;
     } else {
@@ -400,6 +400,8 @@ static void stranger(struct tcp *t, struct tcp_seg *s)
             tcp_listen_syn(t, l, s);
             return;
         }
+        if ((s->flags & (TH_SYN | TH_ACK)) == TH_ACK && tcp_listen_cookie(t, l, s))
+            return;
         if (!(s->flags & TH_ACK)) { /* no SYN, or one that ends what it begins: as Linux */
             tcp_count(t, TCP_C_DROP_STATE);
             return;

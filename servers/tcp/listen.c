@@ -137,98 +137,13 @@ void tcp_group_join(struct tcp *t, struct tcp_conn *l)
     publish_pending(t, g);
 }
 
-/* --- a SYN for a listener --- */
-
-static uint8_t wscale_for(uint64_t size)
-{
-    uint8_t n = 0;
-    while (n < 14 && 65535ull << n < size)
-        n++;
-    return n;
-}
-
-void tcp_conn_start_sending(struct tcp *t, struct tcp_conn *k)
-{
-    struct {
-        struct sock_name local, remote;
-    } name = {k->r.local, k->r.remote};
-    /* RFC 6528: keyed hash plus a clock of 4 us; RFC 7323 7.1 for the timestamps' offset. */
-    k->r.iss = (uint32_t)tcp_hash(t->cfg->secret, &name, sizeof name) + (uint32_t)(t->now / 4000);
-    k->r.ts_offset = (uint32_t)tcp_hash(t->cfg->secret + 48, &name, sizeof name);
-    /* For the largest window that it may ever have (RFC 7323 2.3). */
-    uint64_t most = tcp_tune_window_max(t, k);
-    k->r.rcv_wscale = t->cfg->tcp_window_scaling ? wscale_for(most) : 0;
-    k->ts_recent_age = t->now;
-    tcp_rtt_init(t, k);
-    k->syn_now = true;
-}
-
-void tcp_listen_syn(struct tcp *t, struct tcp_conn *l, const struct tcp_seg *s)
-{
-    struct tcp_group *g = tcp_group_get(t, l->r.group, false);
-    uint32_t backlog = l->r.backlog;
-    if (g == NULL || g->queue[QUEUE_PENDING].count > backlog ||
-        g->queue[QUEUE_SYN].count >= (backlog > 64 ? backlog : 64)) {
-        tcp_count(t, TCP_C_DROP_BACKLOG);
-        return;
-    }
-    struct tcp_conn *k = tcp_conn_new(t);
-    if (k == NULL) {
-        tcp_count(t, TCP_C_DROP_NO_RECORD);
-        return;
-    }
-    tcp_count(t, TCP_C_PASSIVE_OPENS);
-    k->r.kind = TCP_KIND_CONN;
-    k->r.state = TCP_SYN_RCVD;
-    /* Options are copied at the handshake, as Linux does. */
-    k->r.flags =
-        TCPF_PASSIVE | (l->r.flags & (TCPF_NODELAY | TCPF_CORK | TCPF_KEEPALIVE | TCPF_QUICKACK));
-    k->r.local = s->local;
-    k->r.remote = s->remote;
-    k->r.group = l->r.group;
-    k->r.order = ++t->order_last;
-    k->r.maxseg = l->r.maxseg;
-    k->r.keepidle = l->r.keepidle;
-    k->r.keepintvl = l->r.keepintvl;
-    k->r.keepcnt = l->r.keepcnt;
-    k->r.user_timeout = l->r.user_timeout;
-    k->r.congestion = l->r.congestion;
-    k->r.tos = l->r.tos;
-    k->r.ttl = l->r.ttl;
-    k->r.sndbuf_shift = l->r.sndbuf_shift;
-    k->r.rcvbuf_shift = l->r.rcvbuf_shift;
-    tcp_conn_start_sending(t, k);
-    if (t->reopening && seq_lt(k->r.iss, t->iss_floor))
-        k->r.iss = t->iss_floor;
-    k->r.irs = s->seq;
-    k->r.mss = s->mss ? s->mss : (s->local.addr.family == 6 ? 1220 : 536);
-    if (k->r.mss < 64)
-        k->r.mss = 64;
-    if (s->has_ts && t->cfg->tcp_timestamps) {
-        k->r.flags |= TCPF_TIMESTAMPS;
-        k->ts_recent = s->tsval;
-        shm_store(&t->shm[k->idx].ts_recent, s->tsval);
-    }
-    if (s->sack_ok && t->cfg->tcp_sack)
-        k->r.flags |= TCPF_SACK;
-    if (s->has_wscale && t->cfg->tcp_window_scaling) {
-        k->r.flags |= TCPF_WSCALE;
-        k->r.snd_wscale = s->wscale;
-    } else {
-        k->r.rcv_wscale = 0;
-    }
-    tcp_conn_route(t, k);
-    /* The record before the SYN-ACK (DESIGN 6.5), then the index. */
-    tcp_record_commit(t, k);
-    tcp_lookup_add(t, k);
-    tcp_group_enqueue(t, k, QUEUE_SYN);
-    tcp_timer_rexmt_arm(t, k);
-    tcp_conn_dirty(t, k);
-}
-
 /* The handshake is complete. Without a block for early data it is as if the ACK had been lost. */
-void tcp_listen_established(struct tcp *t, struct tcp_conn *k)
+void tcp_listen_established(struct tcp *t, struct tcp_conn *k, bool bare)
 {
+    if (bare && tcp_listen_deferred(t, k)) {
+        k->deferred = true;
+        return;
+    }
     struct tcp_group *g = tcp_group_get(t, k->r.group, false);
     if (g == NULL || g->members == NO_CONN) {
         tcp_conn_abort(t, k, 0);

@@ -34,7 +34,7 @@ void tcp_conn_set_mss(struct tcp *t, struct tcp_conn *k, uint32_t mtu)
     k->pmtu = mtu;
 }
 
-static uint16_t own_mss(struct tcp *t, const struct tcp_conn *k)
+static uint16_t own_mss(const struct tcp *t, const struct tcp_conn *k)
 {
     struct route r;
     uint32_t mtu = route_lookup(t->cfg, &k->r.remote.addr, &r) == 0 ? r.mtu : 1500;
@@ -188,7 +188,8 @@ static bool emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len
     return true;
 }
 
-static void emit_syn(struct tcp *t, struct tcp_conn *k)
+/* Our SYN or SYN-ACK. Its window is what was advertised first, and is not scaled (RFC 7323 2.2). */
+struct tcp_seg tcp_output_syn(const struct tcp *t, const struct tcp_conn *k)
 {
     bool passive = k->r.state == TCP_SYN_RCVD;
     const struct stack_config *cfg = t->cfg;
@@ -206,27 +207,44 @@ static void emit_syn(struct tcp *t, struct tcp_conn *k)
         .tsval = tcp_clock(t, k),
         .tsecr = k->ts_recent,
     };
+    if (k->r.maxseg && s.mss > k->r.maxseg)
+        s.mss = k->r.maxseg;
+    uint64_t edge = k->rx_edge;
+    if (edge == 0) {
+        edge = k->r.rx.shift[0]    ? ring_bytes(&k->r.rx)
+               : k->r.rcvbuf_shift ? 1ull << k->r.rcvbuf_shift
+                                   : cfg->tcp_rcvbuf;
+        edge -= 1ull << k->r.rcv_wscale;
+    }
+    s.wnd = (uint16_t)(edge < 65535 ? edge : 65535);
+    return s;
+}
+
+/* A segment without payload. False: no room in the queue. */
+bool tcp_output_bare(struct tcp *t, const struct tcp_seg *s, uint8_t tos, uint8_t ttl)
+{
+    if (!queue_room(t))
+        return false;
+    struct packet p;
+    fill(t, &p, s);
+    p.tos = tos;
+    p.ttl = ttl;
+    put(t, &p);
+    return true;
+}
+
+static void emit_syn(struct tcp *t, struct tcp_conn *k)
+{
+    struct tcp_seg s = tcp_output_syn(t, k);
     if (!queue_room(t)) {
         tcp_conn_dirty(t, k);
         return;
     }
-    if (k->r.maxseg && s.mss > k->r.maxseg)
-        s.mss = k->r.maxseg;
-    /* Windows of SYNs are not scaled (RFC 7323 2.2). */
     if (k->rx_edge == 0) {
-        uint64_t size = k->r.rx.shift[0]    ? ring_bytes(&k->r.rx)
-                        : k->r.rcvbuf_shift ? 1ull << k->r.rcvbuf_shift
-                                            : cfg->tcp_rcvbuf;
-        size -= 1ull << k->r.rcv_wscale;
-        k->rx_edge = size < 65535 ? size : 65535;
+        k->rx_edge = s.wnd;
         shm_store(&t->shm[k->idx].rx_edge, k->rx_edge);
     }
-    s.wnd = (uint16_t)k->rx_edge;
-    struct packet p;
-    fill(t, &p, &s);
-    p.tos = k->r.tos;
-    p.ttl = k->r.ttl;
-    put(t, &p);
+    tcp_output_bare(t, &s, k->r.tos, k->r.ttl);
     k->segs_out++;
     k->syn_now = k->ack_now = false;
     if (k->tries == 0 && k->rtt_start == 0) {
@@ -263,7 +281,7 @@ void tcp_output_reset_for(struct tcp *t, const struct tcp_seg *in)
         t->rst_at = t->now / SEC;
         t->rst_n = 0;
     }
-    if (++t->rst_n > 1000 || !queue_room(t))
+    if (++t->rst_n > t->cfg->tcp_resets_per_s || !queue_room(t))
         return;
     struct tcp_seg s = {.local = in->local, .remote = in->remote, .flags = TH_RST};
     if (in->flags & TH_ACK) {

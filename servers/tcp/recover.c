@@ -24,6 +24,8 @@ void tcp_recover_begin(struct tcp *t)
     tcp_record_store_used(t);
     t->walked = false;
     t->n_free = 0;
+    /* Our predecessor may have sent cookies (syn.c). */
+    t->cookies_until = t->c->epoch > 1 ? t->now + 120 * SEC : 0;
     tcp_chain_recover(t);
 }
 

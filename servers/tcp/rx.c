@@ -172,9 +172,9 @@ static void fin_received(struct tcp *t, struct tcp_conn *k)
 }
 
 /* Something came twice (RFC 2883 4). What follows on what is not yet reported joins it. */
-void tcp_rx_duplicate(struct tcp_conn *k, uint32_t start, uint32_t end)
+void tcp_rx_duplicate(const struct tcp *t, struct tcp_conn *k, uint32_t start, uint32_t end)
 {
-    if (!(k->r.flags & TCPF_SACK))
+    if (!(k->r.flags & TCPF_SACK) || !t->cfg->tcp_dsack)
         return;
     if (k->dsack_due && seq_le(start, k->dsack.end) && seq_le(k->dsack.start, end)) {
         start = seq_lt(k->dsack.start, start) ? k->dsack.start : start;
@@ -185,14 +185,14 @@ void tcp_rx_duplicate(struct tcp_conn *k, uint32_t start, uint32_t end)
 }
 
 /* What of [from, to) is in ranges that are remembered: reported as received twice. */
-static void duplicates(struct tcp_conn *k, int64_t from, int64_t to)
+static void duplicates(const struct tcp *t, struct tcp_conn *k, int64_t from, int64_t to)
 {
     for (unsigned i = 0; i < k->n_ooo; i++) {
         int64_t a = (int64_t)rel_seq(k, k->ooo[i].start), b = (int64_t)rel_seq(k, k->ooo[i].end);
         a = a > from ? a : from;
         b = b < to ? b : to;
         if (b > a)
-            tcp_rx_duplicate(k, conn_seq_rx(k, a), conn_seq_rx(k, b));
+            tcp_rx_duplicate(t, k, conn_seq_rx(k, a), conn_seq_rx(k, b));
     }
 }
 
@@ -221,9 +221,9 @@ unsigned tcp_rx_sacks(struct tcp_conn *k, struct tcp_range *out, unsigned most)
 }
 
 /* ACKs at once for a while: at the start, after a gap or a duplicate, after a pause. */
-static void quick(struct tcp_conn *k)
+static void quick(const struct tcp *t, struct tcp_conn *k)
 {
-    k->quickacks = TCP_QUICKACKS;
+    k->quickacks = t->cfg->tcp_quickacks;
     k->pingpong = false;
 }
 
@@ -262,8 +262,8 @@ void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
     if (s->len && first < lo) {
         if (end <= lo) /* nothing new */
             tcp_count(t, TCP_C_DUP_DATA);
-        tcp_rx_duplicate(k, s->seq, conn_seq_rx(k, end < lo ? end : lo));
-        quick(k);
+        tcp_rx_duplicate(t, k, s->seq, conn_seq_rx(k, end < lo ? end : lo));
+        quick(t, k);
         k->ack_now = true;
     }
     /* The end of the stream is where its first FIN says: nothing behind it, and no FIN before
@@ -282,11 +282,11 @@ void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
     if (to > from && first <= lo) {
         uint64_t before = k->rx_nxt;
         if (k->rx_at && t->now - k->rx_at > k->rto)
-            quick(k);
+            quick(t, k);
         k->rx_at = t->now;
         tcp_count_add(t, TCP_C_BYTES_IN, (uint64_t)(to - from));
         if (had_holes) {
-            duplicates(k, from, to);
+            duplicates(t, k, from, to);
             k->ack_now = true;
         }
         advance(t, k, (uint64_t)to);
@@ -294,7 +294,7 @@ void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
     } else if (to > from) {
         tcp_count(t, TCP_C_OOO_DATA);
         k->stat.ooo_segs++;
-        duplicates(k, from, to);
+        duplicates(t, k, from, to);
         if (remember(k, from, to)) {
             memmove(&k->sack_recent[1], &k->sack_recent[0],
                     sizeof k->sack_recent - sizeof k->sack_recent[0]);
@@ -309,7 +309,7 @@ void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
         } else {
             tcp_count(t, TCP_C_DROP_OOO_FULL);
         }
-        quick(k);
+        quick(t, k);
         k->ack_now = true;
     } else if (k->fin_ooo && k->fin_at == k->rx_nxt && !k->rx_fin) {
         advance(t, k, k->rx_nxt);

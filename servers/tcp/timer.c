@@ -88,7 +88,7 @@ static unsigned retries(const struct tcp *t, const struct tcp_conn *k)
     if (k->r.state == TCP_SYN_SENT || k->r.state == TCP_SYN_RCVD)
         return t->cfg->tcp_syn_retries;
     if (k->r.flags & TCPF_CLOSED_BY_APP)
-        return 8; /* as Linux for orphans */
+        return t->cfg->tcp_orphan_retries;
     return t->cfg->tcp_retries ? t->cfg->tcp_retries : 15;
 }
 
@@ -101,6 +101,11 @@ static bool given_up(const struct tcp *t, const struct tcp_conn *k)
 
 static void expire_rexmt(struct tcp *t, struct tcp_conn *k)
 {
+    if (k->deferred && tcp_listen_deferred(t, k)) {
+        /* The peer has our SYN-ACK; it is data that we wait for. */
+        tcp_timer_set(t, k, TIMER_REXMT, k->progress_at + k->r.defer_accept * SEC);
+        return;
+    }
     if (k->rexmt == REXMT_PERSIST && k->snd_wnd != 0) {
         /* The window is open and something was kept back for a fuller segment: long enough. */
         k->push_now = true;

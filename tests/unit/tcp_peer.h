@@ -23,6 +23,7 @@ static struct tcp_seg last;      /* what TCP sent last */
 static unsigned sent;            /* since the last look */
 static uint8_t data_out[200000]; /* payload sent, by offset behind our ISS */
 static uint32_t tsval, ts_on;
+static void (*adjust)(struct stack_config *cfg); /* for begin(); NULL: as memory_config() has it */
 
 enum { PEER_WINDOW = 30000 };
 
@@ -116,7 +117,7 @@ static inline int begin(void **state)
     memset(&w, 0, sizeof w);
     memset(data_out, 0, sizeof data_out);
     w.chain_delay = 0;
-    world_create(&w, NULL);
+    world_create(&w, adjust);
     us = &w.side[0];
     listener = (struct sock){.s = us, .app = world_add_app(us)};
     k = (struct sock){.s = us, .app = listener.app, .slot = 1};
