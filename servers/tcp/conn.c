@@ -346,6 +346,26 @@ void tcp_conn_shutdown(struct tcp *t, struct tcp_conn *k)
 
 /* --- states --- */
 
+/* No program holds it any more, and it is not over: there may be so many, or peers that never say
+ * their end would take all records. One more is reset, as Linux does. */
+void tcp_conn_orphan(struct tcp *t, struct tcp_conn *k)
+{
+    if (k->orphan || !(k->r.flags & TCPF_CLOSED_BY_APP) || k->r.state == TCP_CLOSED ||
+        k->r.state == TCP_TIME_WAIT)
+        return;
+    k->orphan = true;
+    if (t->orphans++ < t->cfg->tcp_orphans_max)
+        return;
+    tcp_count(t, TCP_C_ORPHANS_RESET);
+    tcp_conn_abort(t, k, 0);
+}
+
+static void orphan_ends(struct tcp *t, struct tcp_conn *k)
+{
+    t->orphans -= k->orphan;
+    k->orphan = false;
+}
+
 void tcp_conn_set_state(struct tcp *t, struct tcp_conn *k, enum tcp_state state)
 {
     k->r.state = (uint8_t)state;
@@ -370,6 +390,7 @@ static void end_finish(struct tcp *t, struct tcp_conn *k)
 
 static void end_commit(struct tcp *t, struct tcp_conn *k, int error)
 {
+    orphan_ends(t, k);
     k->r.state = TCP_CLOSED;
     if (error) {
         k->r.error = (uint16_t)error;
@@ -402,6 +423,7 @@ void tcp_conn_abort(struct tcp *t, struct tcp_conn *k, int error)
 
 void tcp_conn_time_wait(struct tcp *t, struct tcp_conn *k)
 {
+    orphan_ends(t, k);
     k->r.state = TCP_TIME_WAIT;
     k->r.expiry = t->now + t->cfg->tcp_timewait_ms * MSEC;
     tcp_record_commit(t, k);

@@ -19,6 +19,7 @@
     X(RESETS_IN, "resets_in")                                                                      \
     X(RESETS_OUT, "resets_out")                                                                    \
     X(CHALLENGES, "challenge_acks")                                                                \
+    X(ORPHANS_RESET, "orphans_reset")                                                              \
     X(COOKIES_SENT, "syn_cookies_sent")                                                            \
     X(COOKIES_GOOD, "syn_cookies_accepted")                                                        \
     X(COOKIES_BAD, "syn_cookies_bad")                                                              \

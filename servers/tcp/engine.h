@@ -75,6 +75,7 @@ struct tcp_conn {
     bool awaiting; /* is in tcp.acked: rx_acked to be stored after publishing */
     bool ack_now;
     bool syn_now;  /* (re)send SYN or SYN-ACK */
+    bool orphan;   /* is in tcp.orphans */
     bool deferred; /* its handshake waits for data: TCP_DEFER_ACCEPT */
     bool push_now; /* a small segment was kept back long enough */
 
@@ -248,6 +249,7 @@ struct tcp {
     uint64_t out_number; /* running number of segments without an input */
     uint32_t iss_floor;  /* for the SYN that replaces a TIME-WAIT */
     bool reopening;
+    uint32_t orphans;        /* connections that no program holds, and that are not over */
     uint64_t cookies_until;  /* SYN cookies may come back till then; ns */
     struct tcp_conn scratch; /* of a SYN that is answered by a cookie */
     uint64_t rst_at;         /* second in which rst_n resets to strangers were sent */
@@ -372,6 +374,7 @@ void tcp_news_flush(struct tcp *t);
 void tcp_conn_set_state(struct tcp *t, struct tcp_conn *k, enum tcp_state state);
 /* The connection is over: error for the application (0: none). Committed before anything leaves. */
 void tcp_conn_end(struct tcp *t, struct tcp_conn *k, int error);
+void tcp_conn_orphan(struct tcp *t, struct tcp_conn *k);           /* after its close; may end it */
 void tcp_conn_abort(struct tcp *t, struct tcp_conn *k, int error); /* with an RST to the peer */
 void tcp_conn_time_wait(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_detach_try(struct tcp *t, struct tcp_conn *k);

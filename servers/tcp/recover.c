@@ -246,8 +246,10 @@ static void resume(struct tcp *t, struct tcp_conn *k)
     }
     if (k->r.state == TCP_TIME_WAIT || k->r.expiry)
         tcp_timer_set(t, k, TIMER_LIFE, k->r.expiry);
-    settle(t, k);
-    if (!k->ready)
+    tcp_conn_orphan(t, k);
+    if (k->ready && k->r.state != TCP_CLOSED)
+        settle(t, k);
+    if (!k->ready || k->r.state == TCP_CLOSED)
         return;
     tcp_chain_tx_free(t, k);
     tcp_conn_sync(t, k);

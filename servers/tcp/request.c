@@ -390,6 +390,11 @@ static int do_inherit(struct tcp *t, unsigned app, uint32_t slot, const struct u
     k->r.sndbuf_shift = o->r.sndbuf_shift;
     k->r.rcvbuf_shift = o->r.rcvbuf_shift;
     k->r.congestion = o->r.congestion;
+    k->r.user_timeout = o->r.user_timeout;
+    k->r.linger = o->r.linger;
+    k->r.defer_accept = o->r.defer_accept;
+    k->r.tos = o->r.tos;
+    k->r.ttl = o->r.ttl;
     if (k->r.local.port)
         tcp_port_add(t, k);
     tcp_conn_reply(t, k, 0);
@@ -437,6 +442,7 @@ void tcp_request_close(struct tcp *t, struct tcp_conn *k, bool abort)
     }
     tcp_conn_publish(t, k);
     tcp_conn_dirty(t, k);
+    tcp_conn_orphan(t, k);
 }
 
 static int do_cancel(struct tcp *t, struct tcp_conn *k)

@@ -163,21 +163,27 @@ static void expire_rexmt(struct tcp *t, struct tcp_conn *k)
     tcp_conn_dirty(t, k);
 }
 
+/* Nothing heard for a while, and nothing under way that would be answered: a probe, and another one
+ * each interval (RFC 9293 3.8.4). As Linux: so many without an answer end the connection, or the
+ * user timeout does, whichever is set. */
 static void expire_keep(struct tcp *t, struct tcp_conn *k)
 {
     uint64_t idle = (k->r.keepidle ? k->r.keepidle : t->cfg->tcp_keepalive_s) * SEC;
-    uint64_t interval = (k->r.keepintvl ? k->r.keepintvl : 75) * SEC;
-    unsigned most = k->r.keepcnt ? k->r.keepcnt : 9;
-    if (t->now - k->last_heard < idle) {
+    uint64_t interval = (k->r.keepintvl ? k->r.keepintvl : t->cfg->tcp_keepintvl_s) * SEC;
+    unsigned most = k->r.keepcnt ? k->r.keepcnt : t->cfg->tcp_keepcnt;
+    uint64_t heard = t->now - k->last_heard;
+    if (heard < idle) {
         k->keep_probes = 0;
         tcp_timer_set(t, k, TIMER_KEEP, k->last_heard + idle);
         return;
     }
-    if (k->snd_max > k->tx_una) { /* the retransmission timer watches */
-        tcp_timer_set(t, k, TIMER_KEEP, t->now + interval);
+    if (k->snd_max > k->tx_una || k->tx_end > k->snd_nxt) {
+        /* The retransmission or the persist timer watches. */
+        tcp_timer_set(t, k, TIMER_KEEP, t->now + idle);
         return;
     }
-    if (k->keep_probes >= most) {
+    if (k->r.user_timeout ? k->keep_probes && heard >= k->r.user_timeout * MSEC
+                          : k->keep_probes >= most) {
         tcp_conn_abort(t, k, ETIMEDOUT);
         return;
     }

@@ -66,6 +66,7 @@ static inline void deliver_segment(struct tcp_seg s, const void *payload, bool c
     m->p.src = s.local.addr;
     m->p.dst = s.remote.addr;
     m->p.payload_len = s.len;
+    m->p.gso_size = (uint16_t)s.gso; /* merged; 0: one segment */
     m->p.hdr_len = (uint16_t)tcp_segment_emit(m->p.hdr, &s);
     if (s.len)
         memcpy(m->data, payload, s.len);

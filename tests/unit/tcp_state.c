@@ -520,6 +520,29 @@ static void established_keepalive(void **state)
     assert_int_equal(sock_down(&k)->error, ETIMEDOUT);
 }
 
+/* With a user timeout it is time that counts, not probes (as Linux). */
+static void established_keepalive_user_timeout(void **state)
+{
+    (void)state;
+    established_state();
+    static const uint32_t opt[][2] = {{OPT_KEEPIDLE, 10},
+                                      {OPT_KEEPINTVL, 2},
+                                      {OPT_KEEPCNT, 3},
+                                      {OPT_USER_TIMEOUT, 30000},
+                                      {OPT_KEEPALIVE, 1}};
+    for (unsigned i = 0; i < 5; i++) {
+        sock_request(&k, OP_SETOPT, opt[i][0], opt[i][1]);
+        look();
+    }
+    for (unsigned i = 0; i < 28; i++)
+        later(SEC);
+    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
+    assert_in_range(counter(TCP_C_KEEPALIVES), 9, 10);
+    for (unsigned i = 0; i < 5; i++)
+        later(SEC);
+    assert_int_equal(sock_down(&k)->error, ETIMEDOUT);
+}
+
 static void established_application_lies(void **state)
 {
     (void)state;
@@ -896,6 +919,7 @@ int main(void)
         T(established_nagle_and_nodelay),
         T(established_zero_window),
         T(established_keepalive),
+        T(established_keepalive_user_timeout),
         T(established_application_lies),
         T(established_fin),
         T(established_fin_waits_for_gap),
