@@ -370,7 +370,10 @@ bool tcp_rx_window_update_due(const struct tcp *t, const struct tcp_conn *k)
     (void)t;
     if (k->rx_fin || k->r.rx.shift[0] == 0)
         return false;
-    uint64_t opened = target_edge(k) - k->rx_edge, half = ring_bytes(&k->r.rx) / 2;
+    /* What the window field cannot say is no news, and looks to the peer like a duplicate ACK. */
+    uint64_t edge = target_edge(k), sayable = k->rx_nxt + (65535ull << k->r.rcv_wscale);
+    edge = edge < sayable ? edge : sayable;
+    uint64_t opened = edge > k->rx_edge ? edge - k->rx_edge : 0, half = ring_bytes(&k->r.rx) / 2;
     uint64_t mss = k->rcv_mss ? k->rcv_mss : k->mss;
     uint64_t left = k->rx_edge - k->rx_nxt;
     /* While the peer has plenty, an update is a segment for nothing. */

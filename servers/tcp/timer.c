@@ -96,6 +96,10 @@ static bool given_up(const struct tcp *t, const struct tcp_conn *k)
 {
     if (k->r.user_timeout && conn_synchronised(k))
         return t->now - k->progress_at >= k->r.user_timeout * MSEC;
+    /* The window was taken back over what is under way: as with a window that was always shut. */
+    if (conn_synchronised(k) && k->snd_wnd == 0 && !(k->r.flags & TCPF_CLOSED_BY_APP) &&
+        t->now - k->last_heard <= TCP_RTO_MAX_S * 2 * SEC)
+        return false;
     return k->tries > retries(t, k);
 }
 
@@ -157,6 +161,10 @@ static void expire_rexmt(struct tcp *t, struct tcp_conn *k)
         k->recover = k->snd_max;
         k->snd_nxt = k->tx_una;
     }
+    /* RFC 9293 3.8.6.1: a peer that took its window back, or whose old segment came last, is asked
+     * for it: nothing else is sent into a window of zero, and it need not speak first. */
+    if (conn_synchronised(k) && k->snd_wnd == 0)
+        tcp_output_probe(t, k);
     k->rtt_start = 0; /* Karn */
     k->backoff++;
     tcp_timer_rexmt_arm(t, k);

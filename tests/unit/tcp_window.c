@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Windows that say odd things: taken back over data under way, or wider than their field.
+ */
+/* link: eft_tcp eft_harness */
+#include "tcp_peer.h"
+
+/* A window of zero that comes after data was sent, by a peer that shrinks it or by a segment that
+ * was overtaken: the retransmission timer finds no room, and must ask for some. */
+static void established_window_taken_back(void **state)
+{
+    (void)state;
+    established_state();
+    app_writes(2000);
+    assert_int_equal(sent, 2);
+    deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(0), .ack = our(0), .wnd = 0},
+                    bytes, false);
+    look();
+    unsigned probes = 0;
+    for (unsigned i = 0; i < 200; i++) { /* never gives up while it is answered */
+        later(5 * SEC);
+        if (!sent)
+            continue;
+        probes += sent;
+        assert_int_equal(last.seq, our(0) - 1);
+        deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(0), .ack = our(0), .wnd = 0},
+                        bytes, false);
+        look();
+    }
+    assert_in_range(probes, 8, 40);
+    inject(TH_ACK, their(0), our(0), NULL, 0);
+    for (unsigned i = 0; i < 30 && last.len == 0; i++)
+        later(5 * SEC);
+    assert_int_equal(last.seq, our(0));
+    inject(TH_ACK, their(0), our(2000), NULL, 0);
+    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
+    assert_int_equal(sock_down(&k)->tx_una, sock_up(&k)->tx_end & OFF_MASK);
+}
+
+/* Nobody answers a window that is shut: that ends as any silence does. */
+static void established_window_taken_back_and_silence(void **state)
+{
+    (void)state;
+    established_state();
+    k.may_fail = true;
+    app_writes(2000);
+    deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(0), .ack = our(0), .wnd = 0},
+                    bytes, false);
+    for (unsigned i = 0; i < 2000 && sock_down(&k)->state == SOCK_ESTABLISHED; i++)
+        later(5 * SEC);
+    assert_int_equal(sock_down(&k)->state, SOCK_CLOSED);
+    assert_int_equal(sock_down(&k)->error, ETIMEDOUT);
+}
+
+/* A ring wider than the window field can say, and no scaling: the window stays at 65535 while the
+ * program reads, and an update would be the same segment again, a duplicate ACK for the peer. */
+static void established_window_wider_than_its_field(void **state)
+{
+    (void)state;
+    struct stack_config *cfg = (struct stack_config *)us->map->entry[REGION_CONFIG].base;
+    cfg->tcp_rcvbuf = 1 << 18;
+    cfg->tcp_window_scaling = 0;
+    established_state();
+    assert_int_equal(last.wnd, 65535);
+    for (unsigned i = 0; i < 40; i++) {
+        uint8_t data[1000];
+        stream(data, 1000ull * i, sizeof data);
+        inject(TH_ACK, their(1000 * i), our(0), data, sizeof data);
+        const uint32_t acked = sent ? last.ack : 0;
+        for (unsigned turn = 0; turn < 3; turn++) {
+            sock_step(&k); /* reads all */
+            look();
+            assert_true(sent == 0 || last.ack != acked);
+        }
+        later(50 * MSEC); /* a delayed ACK, maybe */
+        sock_step(&k);
+        look();
+        assert_int_equal(sent, 0);
+    }
+    assert_int_equal(k.received, 40000);
+}
+
+int main(void)
+{
+#define T(test) cmocka_unit_test_setup_teardown(test, begin, end)
+    const struct CMUnitTest tests[] = {
+        T(established_window_taken_back),
+        T(established_window_taken_back_and_silence),
+        T(established_window_wider_than_its_field),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
