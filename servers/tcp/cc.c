@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#define UNPROVEN_AFTER (300 * SEC)
+
 static const struct tcp_cc_ops *const algorithms[TCP_CC_ALGORITHMS] = {
     [TCP_CC_NEWRENO] = &tcp_cc_newreno,
     [TCP_CC_CUBIC] = &tcp_cc_cubic,
@@ -51,32 +53,50 @@ int tcp_cc_select(struct tcp_conn *k, uint64_t algorithm)
 
 /* --- growing --- */
 
+static void new_round(struct tcp *t, struct tcp_conn *k)
+{
+    struct tcp_cc *c = &k->cc;
+    if (c->round_at && t->now > c->round_at)
+        c->rate = (k->tx_una - c->round_una) * SEC / (t->now - c->round_at);
+    c->round_at = t->now;
+    c->round_una = k->tx_una;
+    c->round_end = k->snd_nxt;
+    c->used_before = c->used;
+    c->used = 0;
+    tcp_hystart_round(k);
+}
+
+/* RFC 7661 4.4.3: a window that nobody could prove for five minutes. */
+static void unproven(struct tcp *t, struct tcp_conn *k)
+{
+    uint64_t least = tcp_cc_initial(t, k), known = k->cwnd / 4 * 3;
+    if (k->cwnd <= least)
+        return;
+    if (k->ssthresh < known)
+        k->ssthresh = known;
+    k->cwnd = k->cwnd / 2 > least ? k->cwnd / 2 : least;
+}
+
 /* RFC 7661: a window that was not used is no proof that it may grow. In slow start half of it is
  * enough, as in its "validated phase" and in Linux: the other half was opened by these very ACKs.
  */
 static bool in_use(struct tcp *t, struct tcp_conn *k, uint64_t flight)
 {
     struct tcp_cc *c = &k->cc;
-    if (k->tx_una >= c->round_end) {
-        if (c->round_at && t->now > c->round_at)
-            c->rate = (k->tx_una - c->round_una) * SEC / (t->now - c->round_at);
-        c->round_at = t->now;
-        c->round_una = k->tx_una;
-        c->round_end = k->snd_nxt;
-        c->used_before = c->used;
-        c->used = 0;
-        tcp_hystart_round(k);
-    }
+    if (k->tx_una >= c->round_end)
+        new_round(t, k);
     if (flight > c->used)
         c->used = flight;
     uint64_t used = c->used > c->used_before ? c->used : c->used_before;
     bool yes = k->cwnd < k->ssthresh ? used * 2 >= k->cwnd : used + 2ull * k->mss >= k->cwnd;
     if (!yes && c->paused_at == 0) {
         c->paused_at = t->now;
-    } else if (yes && c->paused_at != 0) {
+    } else if (c->paused_at && (yes || t->now - c->paused_at >= UNPROVEN_AFTER)) {
+        if (!yes)
+            unproven(t, k);
         if (ops(k)->paused)
             ops(k)->paused(k, t->now - c->paused_at);
-        c->paused_at = 0;
+        c->paused_at = yes ? 0 : t->now;
     }
     return yes;
 }

@@ -285,6 +285,29 @@ static void window_that_is_not_used_does_not_grow(void **state)
     assert_int_equal(k.cwnd, 10 * MSS);
 }
 
+/* RFC 7661: kept for five minutes, halved after each five, and never below the initial one; back to
+ * three quarters in slow start. */
+static void window_that_is_not_used_is_forgotten(void **state)
+{
+    (void)state;
+    begin(TCP_CC_CUBIC, 50 * MSEC);
+    k.cwnd = k.ssthresh = 100 * MSS;
+    for (unsigned i = 0; i < 4 * 301 * 20; i++) { /* 20 minutes */
+        k.snd_nxt = k.snd_max = k.tx_una + 4 * MSS;
+        t.now += 50 * MSEC;
+        ack(4 * MSS);
+        unsigned minute = i / 20 / 60;
+        if (minute < 5)
+            assert_int_equal(k.cwnd, 100 * MSS);
+        else if (minute >= 6 && minute < 10)
+            assert_int_equal(k.cwnd, 50 * MSS);
+        else if (minute >= 11 && minute < 15)
+            assert_int_equal(k.cwnd, 25 * MSS);
+    }
+    assert_int_equal(k.cwnd, 10 * MSS);
+    assert_int_equal(k.ssthresh, 100 * MSS);
+}
+
 static void one_reduction_per_window(void **state)
 {
     (void)state;
@@ -419,6 +442,7 @@ int main(void)
         cmocka_unit_test(newreno_counts_bytes),
         cmocka_unit_test(slow_start_doubles),
         cmocka_unit_test(window_that_is_not_used_does_not_grow),
+        cmocka_unit_test(window_that_is_not_used_is_forgotten),
         cmocka_unit_test(one_reduction_per_window),
         cmocka_unit_test(timeouts_in_a_row_reduce_once),
         cmocka_unit_test(undo_restores),
