@@ -96,6 +96,7 @@ struct tcp_conn *tcp_conn_new(struct tcp *t)
                                .rx_app = TCP_NO_APP,
                                .tx_fin = TCP_NO_FIN,
                                .congestion = t->cfg->tcp_congestion,
+                               .user_timeout = t->cfg->tcp_user_timeout_ms,
                                .tx = {.switch_at = UINT64_MAX},
                                .rx = {.switch_at = UINT64_MAX}};
     /* The record is free until its first commit: these stores mean nothing before it. */

@@ -96,7 +96,7 @@ struct tcp_record {
     uint32_t group;            /* listener group: of a listener, its claims, its connections */
     uint32_t backlog;
     uint32_t ts_offset;    /* our timestamps = milliseconds + this */
-    uint32_t user_timeout; /* ms; 0: default */
+    uint32_t user_timeout; /* ms; 0: none */
     struct tcp_ring tx, rx;
     uint64_t order;  /* running number: claims and pending connections are served in this order */
     uint32_t linger; /* seconds + 1; 0 off */
