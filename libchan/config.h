@@ -61,6 +61,8 @@ struct config_rule {
     /* what rings grow to; bytes */                                                                \
     X(tcp_wmem_max, 4 << 20, 4096, 1 << 30)                                                        \
     X(tcp_rmem_max, 6 << 20, 4096, 1 << 30)                                                        \
+    X(tcp_reclaim_s, 10, 0,                                                                        \
+      86400) /* idle for so long, a receive ring needs no memory; 0: never */                      \
     /* retransmission (RFC 6298); the least applies to the variance term */                        \
     X(tcp_rto_initial_ms, 1000, 10, 60000)                                                         \
     X(tcp_rto_min_ms, 200, 1, 60000)                                                               \

@@ -82,6 +82,9 @@ struct component {
     /* Services of the host (run loop or simulator). */
     void *host;
     void (*app_done)(struct component *c, unsigned app);
+    /* Bytes of a region of ours that are of no use to anybody; whole pages. They read as zero from
+     * now on, and take no memory. */
+    void (*forget)(struct component *c, region_id region, uint64_t off, uint64_t len);
     int (*watch)(struct component *c, int fd, uint32_t events); /* epoll; ready() is called */
     int (*unwatch)(struct component *c, int fd);
     int (*send_rs)(struct component *c, const struct rs_message *m, const int *fds, unsigned nfds);

@@ -105,6 +105,22 @@ static void service_app_done(struct component *c, unsigned app)
     service_send(c, &m, NULL, 0);
 }
 
+static void service_forget(struct component *c, region_id region, uint64_t off, uint64_t len)
+{
+    const struct region *r = &c->map->entry[region];
+
+    if (r->base == NULL || !r->writable || off > r->size || len > r->size - off)
+        return;
+    uint8_t *at = r->base + off;
+    if (madvise(at, len, MADV_REMOVE) == 0 || errno != EINVAL)
+        return;
+    /* It is locked, and the kernel keeps what is locked here. Elsewhere it does not matter. */
+    if (munlock(at, len) == 0) {
+        madvise(at, len, MADV_REMOVE);
+        mlock2(at, len, MLOCK_ONFAULT);
+    }
+}
+
 static struct component *component_new(struct run *run, const struct component_ops *ops,
                                        server_id id)
 {
@@ -117,6 +133,7 @@ static struct component *component_new(struct run *run, const struct component_o
     c->id = id;
     c->host = run;
     c->app_done = service_app_done;
+    c->forget = service_forget;
     c->watch = service_watch;
     c->unwatch = service_unwatch;
     c->send_rs = service_send;

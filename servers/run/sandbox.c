@@ -33,7 +33,7 @@ static const int everybody[] = {
     SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(getpid),
     SCMP_SYS(gettid),       SCMP_SYS(fstat),          SCMP_SYS(newfstatat),
     SCMP_SYS(pread64),      SCMP_SYS(getrandom),      SCMP_SYS(gettimeofday),
-    SCMP_SYS(sched_yield),
+    SCMP_SYS(sched_yield),  SCMP_SYS(munlock),
 };
 static const int drivers[] = {SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(poll), SCMP_SYS(ppoll),
                               SCMP_SYS(getsockopt)};

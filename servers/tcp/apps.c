@@ -29,7 +29,9 @@ void tcp_app_added(struct component *c, unsigned app)
     if (a->slot_conn == NULL ||
         tcp_ring_space_init(&a->up_space, t->layout.up_tcp_blocks, t->layout.up_udp_blocks) != 0 ||
         tcp_ring_space_init(&a->down_space, t->layout.down_tcp_blocks, t->layout.down_tcp_end) !=
-            0) {
+            0 ||
+        /* Of what a predecessor gave out nobody knows what was given back. */
+        tcp_ring_space_watch(&a->down_space, !t->walked && c->epoch > 1) != 0) {
         tcp_ring_space_fini(&a->up_space);
         free(a->slot_conn);
         free(a);

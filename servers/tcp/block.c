@@ -29,7 +29,8 @@
  * A RING NEVER SHRINKS. The space behind the bytes of a receive ring is promised to the peer, and a
  * window is never taken back (RFC 9293 3.8.6): it could change to a small block only after the
  * large one was filled once more, and what is idle fills nothing. The same holds for a send ring
- * and its application. The memory of idle rings is given back instead, and the blocks stay.
+ * and its application. The memory of idle rings is given back instead (reclaim.c), and the blocks
+ * stay.
  *
  * A restart loses the map of free blocks, and rebuilds it from the records.
  */

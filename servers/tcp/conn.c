@@ -72,6 +72,7 @@ void tcp_conn_init(struct tcp *t, struct tcp_conn *k)
     for (unsigned i = 0; i < TIMERS; i++)
         k->when[i] = NEVER;
     k->quickacks = t->cfg->tcp_quickacks;
+    k->rx_used = !t->walked;
     k->last_heard = k->progress_at = t->now;
     k->mss = 536;
     k->gso = 536;

@@ -59,7 +59,8 @@
     X(BYTES_SENT, "bytes_sent")                                                                    \
     X(FORENSIC, "forensic_copies")                                                                 \
     X(RINGS_GROWN, "rings_grown")                                                                  \
-    X(GROWTH_REFUSED, "ring_growth_refused")
+    X(GROWTH_REFUSED, "ring_growth_refused")                                                       \
+    X(PAGES_FORGOTTEN, "pages_given_back")
 
 enum tcp_counter {
 #define X(id, name) TCP_C_##id,

@@ -14,6 +14,7 @@
  *   lookup.c    index by addresses                ring.c      blocks in application regions
  *   port.c      sockets by local port
  *   block.c     the blocks of a connection        tune.c      how large its rings should be
+ *   reclaim.c   memory of idle rings
  *   segment.c   bytes <-> struct tcp_seg          hash.c      keyed hash
  *
  * Everything in struct tcp and struct tcp_conn is private and lost at a restart. What a successor
@@ -98,6 +99,7 @@ struct tcp_conn {
     unsigned quickacks;        /* to be sent at once */
     bool pingpong;             /* ACKs wait for the application's answer */
     uint64_t rx_at;            /* time of the last data in order; 0: none */
+    bool rx_used;              /* the receive ring may hold memory */
     struct {                   /* what the application takes in a round trip (tune.c) */
         uint64_t since, from;  /* time, rx_read */
         uint32_t rtt_us, echo; /* as a receiver sees it; our timestamp that said so last */
@@ -219,10 +221,13 @@ struct tcp {
     struct tcp_app_shm *app_shm;
     struct tcp_forensic *forensic;
     struct tcp_app *app[APPS_MAX];
-    unsigned app_next; /* round robin */
-    unsigned spent;    /* on requests in this turn; about 10 us each at most */
-    uint64_t heirs_at; /* when a dead application's sockets have waited long enough; NEVER */
-    unsigned apps;     /* highest application number + 1 */
+    unsigned app_next;     /* round robin */
+    unsigned spent;        /* on requests in this turn; about 10 us each at most */
+    uint64_t reclaim_at;   /* when to look for memory to give back; NEVER */
+    uint32_t reclaim_next; /* record where that goes on; 0: begins */
+    bool reclaim_again;    /* something was met that is still in use */
+    uint64_t heirs_at;     /* when a dead application's sockets have waited long enough; NEVER */
+    unsigned apps;         /* highest application number + 1 */
 
     struct chan_rx rx_ip, rx_sys;
     struct chan_tx tx_ip, tx_sys, ret_driver[CONFIG_INTERFACES], ret_ip;
@@ -417,6 +422,18 @@ void tcp_tune_tx(struct tcp *t, struct tcp_conn *k); /* the application has writ
 struct sock_info tcp_info(const struct tcp *t, const struct tcp_conn *k);
 void tcp_conn_publish_info(struct tcp *t, struct tcp_conn *k);
 void tcp_info_limit(struct tcp *t, struct tcp_conn *k);
+
+/* --- reclaim.c --- */
+void tcp_reclaim_wake(struct tcp *t);
+void tcp_reclaim_step(struct tcp *t); /* when reclaim_at has come */
+/* Something is about to be written to the receive ring. */
+static inline void tcp_reclaim_used(struct tcp *t, struct tcp_conn *k)
+{
+    if (!k->rx_used) {
+        k->rx_used = true;
+        tcp_reclaim_wake(t);
+    }
+}
 
 /* --- chain.c --- */
 uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start);

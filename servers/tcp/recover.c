@@ -420,6 +420,7 @@ static void tell_bereaved(struct tcp *t, unsigned app)
 static void walk_ended(struct tcp *t)
 {
     t->walked = true;
+    tcp_reclaim_wake(t);
     tcp_lookup_walked(t);
     for (unsigned app = 0; t->lost_record && app < t->apps; app++)
         if (t->app[app] != NULL && !t->app[app]->gone)

@@ -28,6 +28,20 @@ static void put(struct ring_space *s, unsigned order, uint32_t page)
         s->hint[order] = bit / 64;
 }
 
+/* Pages [page, page + n). */
+static void mark_stale(struct ring_space *s, uint32_t page, uint32_t n, bool stale)
+{
+    while (s->stale != NULL && n > 0) {
+        uint32_t bit = page % 64, run = n < 64 - bit ? n : 64 - bit;
+        uint64_t *w = &s->stale[page / 64], mask = (run == 64 ? 0 : 1ull << run) - 1;
+        uint64_t old = *w;
+        *w = stale ? old | mask << bit : old & ~(mask << bit);
+        s->stale_pages += (uint64_t)(__builtin_popcountll(*w) - __builtin_popcountll(old));
+        page += run;
+        n -= run;
+    }
+}
+
 static void take(struct ring_space *s, unsigned order, uint32_t page)
 {
     uint32_t bit = page >> order;
@@ -67,6 +81,37 @@ void tcp_ring_space_fini(struct ring_space *s)
         free(s->map[o]);
         s->map[o] = NULL;
     }
+    free(s->stale);
+    s->stale = NULL;
+}
+
+int tcp_ring_space_watch(struct ring_space *s, bool all)
+{
+    s->stale = calloc(words(s, 0), sizeof(uint64_t));
+    if (s->stale == NULL)
+        return -ENOMEM;
+    for (unsigned o = 0; all && o < RING_ORDERS; o++)
+        for (uint64_t w = 0; w < words(s, o); w++)
+            for (uint64_t left = s->map[o][w]; left; left &= left - 1)
+                mark_stale(s, (uint32_t)(w * 64 + (unsigned)__builtin_ctzll(left)) << o, 1u << o,
+                           true);
+    return 0;
+}
+
+uint32_t tcp_ring_take_stale(struct ring_space *s, uint32_t most, uint32_t *page)
+{
+    if (s->stale_pages == 0)
+        return 0;
+    uint32_t at = s->stale_at, n = 0;
+    while (s->stale[at / 64] >> at % 64 == 0) /* no more in this word */
+        at = at / 64 + 1 < words(s, 0) ? (at / 64 + 1) * 64 : 0;
+    at += (uint32_t)__builtin_ctzll(s->stale[at / 64] >> at % 64);
+    while (n < most && at + n < s->end && s->stale[(at + n) / 64] >> (at + n) % 64 & 1)
+        n++;
+    mark_stale(s, at, n, false);
+    s->stale_at = at;
+    *page = at;
+    return n;
 }
 
 /* Takes the free block (page, from) and gives back all of it but (page, want): halves. */
@@ -79,6 +124,7 @@ static void split(struct ring_space *s, uint32_t keep, unsigned from, unsigned w
         put(s, from, buddy);
     }
     s->free_pages -= 1ull << want;
+    mark_stale(s, keep, 1u << want, false);
 }
 
 int64_t tcp_ring_alloc(struct ring_space *s, unsigned shift)
@@ -120,6 +166,7 @@ void tcp_ring_release(struct ring_space *s, uint32_t page, unsigned shift)
 {
     unsigned o = shift - RING_PAGE_SHIFT;
     s->free_pages += 1ull << o;
+    mark_stale(s, page, 1u << o, true);
     while (o + 1 < RING_ORDERS) {
         uint32_t buddy = page ^ (1u << o);
         /* A buddy outside of the space is never marked free. */

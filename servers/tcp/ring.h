@@ -16,11 +16,20 @@ struct ring_space {
     uint32_t count[RING_ORDERS]; /* free blocks of each order */
     uint32_t hint[RING_ORDERS];  /* no free block in words below */
     uint64_t *map[RING_ORDERS];  /* bit per naturally aligned block: free as a whole */
+    uint64_t *stale;             /* bit per page: free, and may still hold memory; NULL: not kept */
+    uint64_t stale_pages;
+    uint32_t stale_at; /* where the search goes on; page */
 };
 
 /* [from, to) in bytes. 0 or -ENOMEM. */
 int tcp_ring_space_init(struct ring_space *s, uint64_t from, uint64_t to);
 void tcp_ring_space_fini(struct ring_space *s);
+/* Notes from now on which free pages may hold memory; at first all of them, or none. 0 or -ENOMEM.
+ */
+int tcp_ring_space_watch(struct ring_space *s, bool all);
+/* Some of them that follow each other, at most `most`; they hold none after this. Their number, or
+ * 0: there are none. */
+uint32_t tcp_ring_take_stale(struct ring_space *s, uint32_t most, uint32_t *page);
 /* A block of 2^shift bytes (>= 12): its first page, or -ENOSPC. */
 int64_t tcp_ring_alloc(struct ring_space *s, unsigned shift);
 /* Takes a certain block, as a record says. 0, or -EEXIST: not inside or not free. */

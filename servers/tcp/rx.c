@@ -26,6 +26,7 @@ static void run(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s, uint
         return;
     }
     uint8_t *down = (uint8_t *)t->app[k->r.rx_app]->down;
+    tcp_reclaim_used(t, k);
     while (len > 0) {
         uint64_t contig;
         uint64_t off = ring_offset(&k->r.rx, k->r.rx_base + (uint64_t)rel, (uint64_t)rel, &contig);

@@ -72,7 +72,7 @@ static int start(struct component *c, uint64_t now)
     t->cfg = c->cfg;
     t->now = now;
     t->news_turn = 1;
-    t->heirs_at = NEVER;
+    t->heirs_at = t->reclaim_at = NEVER;
     app_layout(&t->layout, c->cfg);
     t->shm = wiring_table(c->own, TABLE_TCP_CONNS, &n);
     t->n_conns = (uint32_t)n;
@@ -265,6 +265,8 @@ static unsigned work(struct component *c, uint64_t now)
         n += tcp_app_work(t);
         tcp_movers_serve(t);
     }
+    if (t->reclaim_at <= now && t->walked)
+        tcp_reclaim_step(t);
     uint64_t due = tcp_timer_next(t);
     if (due <= now) {
         tcp_timer_run(t, WORK_QUOTA);
@@ -298,6 +300,7 @@ static uint64_t deadline(struct component *c)
     /* Completions ring no bell: an ACK brings them, mostly; look now and then. */
     if (t->chains_used && t->chain_look < at)
         at = t->chain_look;
+    at = t->reclaim_at < at ? t->reclaim_at : at;
     return t->heirs_at < at ? t->heirs_at : at;
 }
 

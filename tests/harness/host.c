@@ -11,6 +11,7 @@
 
 struct host {
     bool done[APPS_MAX];
+    uint64_t forgotten; /* bytes */
 };
 
 __attribute__((format(printf, 3, 4))) static void say(struct component *c, int priority,
@@ -25,6 +26,21 @@ __attribute__((format(printf, 3, 4))) static void say(struct component *c, int p
     vfprintf(stderr, fmt, ap);
     fputc('\n', stderr);
     va_end(ap);
+}
+
+/* Whoever still needed the bytes will notice. */
+static void forget(struct component *c, region_id region, uint64_t off, uint64_t len)
+{
+    const struct region *r = &c->map->entry[region];
+    if (r->base == NULL || off > r->size || len > r->size - off)
+        abort();
+    memset(r->base + off, 0xdd, len);
+    ((struct host *)c->host)->forgotten += len;
+}
+
+uint64_t host_forgotten(const struct component *c)
+{
+    return ((const struct host *)c->host)->forgotten;
 }
 
 static void app_done(struct component *c, unsigned app)
@@ -61,6 +77,7 @@ struct component *host_new(const struct component_ops *ops, server_id id, struct
     c->id = id;
     c->map = map;
     c->app_done = app_done;
+    c->forget = forget;
     c->watch = watch;
     c->unwatch = unwatch;
     c->send_rs = send_rs;

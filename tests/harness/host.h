@@ -21,6 +21,8 @@ void host_add_app(struct component *c, unsigned app, uint32_t generation);
 void host_app_gone(struct component *c, unsigned app);
 /* Was app_done() called for it? */
 bool host_app_done(const struct component *c, unsigned app);
+/* Bytes that it said are of no use; they were overwritten. */
+uint64_t host_forgotten(const struct component *c);
 void host_free(struct component *c);
 
 #endif
