@@ -260,7 +260,7 @@ struct down_slot {
     uint32_t req_done;         /* last request finished */
     int32_t result;            /* of it: 0 or -errno */
     uint64_t tx_base, rx_base; /* offsets at which this connection began */
-    uint32_t reserved;
+    uint32_t record; /* tcp: 1 + number of what is behind this slot; a hint for a successor */
     uint32_t select; /* which copy of the rings is valid: bit 0 tx, bit 1 rx; above: changes */
     uint8_t pad1[32];
     struct sock_name local, remote; /* constant while state >= SOCK_ESTABLISHED */

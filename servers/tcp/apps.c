@@ -9,6 +9,7 @@
 
 enum {
     APP_QUOTA = WORK_QUOTA,
+    RECENT = 64, /* entries that a predecessor took last: their connections were busy */
     TURN_QUOTA =
         16 * WORK_QUOTA, /* of all of them: a turn must end long before rs thinks it hung */
 };
@@ -42,6 +43,7 @@ void tcp_app_added(struct component *c, unsigned app)
     a->up_generation = up->generation;
     a->generation = c->app[app].generation;
     a->work_head = load_relaxed(&a->down->work_head);
+    a->peeked = a->work_head > RECENT ? a->work_head - RECENT : 0;
     a->scan_seen = load_relaxed(&a->down->scan_done);
     a->scan_next = t->layout.n_tcp;
     t->app[app] = a;
@@ -193,6 +195,37 @@ static unsigned serve(struct tcp *t, unsigned app)
         n++;
     }
     return n;
+}
+
+/* Connections go on before the records are walked: whose slot stands in a work queue is taken over,
+ * and its counters are read. Entries stay where they are: requests must wait, as a slot that seems
+ * free may have a record that was not seen yet. */
+static void serve_known(struct tcp *t, unsigned app)
+{
+    struct tcp_app *a = t->app[app];
+    const struct app_work *w = &a->up->work_tcp;
+    const uint64_t tail = load_acquire(&w->tail);
+    if (tail - a->peeked > WORK_SLOTS)
+        return; /* nonsense, or so much that the walk is sooner done */
+    for (unsigned n = 0; n < APP_QUOTA && a->peeked != tail; n++, a->peeked++, t->spent++) {
+        const uint32_t slot = load_relaxed(&w->slot[a->peeked % WORK_SLOTS]);
+        const struct down_slot *d = tcp_app_down_slot(t, app, slot);
+        struct tcp_conn *k = d != NULL ? tcp_conn_get(t, load_relaxed(&d->record) - 1) : NULL;
+        if (k != NULL && k->r.app == app && k->r.slot == slot)
+            tcp_conn_sync(t, k);
+    }
+}
+
+void tcp_app_serve_known(struct tcp *t)
+{
+    t->spent = 0;
+    for (unsigned i = 0; i < t->apps && t->spent < TURN_QUOTA; i++) {
+        const unsigned app = (t->app_next + i) % t->apps;
+        if (t->app[app] != NULL && !t->app[app]->gone)
+            serve_known(t, app);
+    }
+    if (t->apps)
+        t->app_next = (t->app_next + 1) % t->apps;
 }
 
 unsigned tcp_app_work(struct tcp *t)

@@ -268,6 +268,8 @@ void tcp_conn_publish(struct tcp *t, struct tcp_conn *k)
         shm_store(&d->error, (uint32_t)k->r.error);
         shm_store(&d->error_seq, load_relaxed(&d->error_seq) + 1);
     }
+    if (load_relaxed(&d->record) != k->idx + 1)
+        shm_store(&d->record, k->idx + 1);
     shm_store(&d->generation, k->r.generation);
     /* State after all that it promises, and the reply after the state. */
     uint32_t state = sock_state(k);

@@ -193,6 +193,7 @@ struct tcp_app {
     uint32_t *slot_conn; /* 1 + record number, by slot */
     uint32_t refs;       /* records that name it as app or rx_app */
     uint64_t work_head, scan_seen;
+    uint64_t peeked;      /* entries below were looked at during the walk */
     uint32_t scan_next;   /* next slot of a running scan; == n_tcp: none */
     uint64_t heirs_until; /* dead: until then children may ask for what it had; ns, 0: no longer */
     bool heirs;           /* the last scan found something that waits for them */
@@ -532,6 +533,7 @@ void tcp_recover_conn(struct tcp *t, uint32_t idx);
 
 /* --- apps.c --- */
 unsigned tcp_app_work(struct tcp *t);
+void tcp_app_serve_known(struct tcp *t); /* while the records are walked */
 bool tcp_app_evict(struct tcp *t, uint16_t port);
 bool tcp_app_pending(struct tcp *t);
 void tcp_app_added(struct component *c, unsigned app);

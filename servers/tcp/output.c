@@ -246,6 +246,8 @@ static void emit_syn(struct tcp *t, struct tcp_conn *k)
     }
     tcp_output_bare(t, &s, k->r.tos, k->r.ttl);
     k->segs_out++;
+    if (k->r.state == TCP_SYN_RCVD)
+        acked_now(t, k); /* it acknowledges the SYN and says the window */
     k->syn_now = k->ack_now = false;
     if (k->tries == 0 && k->rtt_start == 0) {
         k->rtt_start = t->now;

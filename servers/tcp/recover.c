@@ -259,9 +259,8 @@ static void resume(struct tcp *t, struct tcp_conn *k)
     if (k->snd_max > k->tx_una)
         tcp_timer_rexmt_arm(t, k);
     /* Its last ACK, or the window that it opened, may not have left; at the beginning that is the
-     * ACK of its SYN. */
-    if (k->rx_told != (uint32_t)k->rx_edge || k->rx_acked != k->rx_nxt + (k->rx_fin ? 1 : 0) ||
-        (k->rx_nxt == 0 && k->tx_una == 0)) {
+     * ACK of its SYN, before which nothing was told. */
+    if (k->rx_told != (uint32_t)k->rx_edge || k->rx_acked != k->rx_nxt + (k->rx_fin ? 1 : 0)) {
         k->ack_now = true;
         tcp_conn_dirty(t, k);
     }

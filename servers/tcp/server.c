@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <syslog.h>
 
+enum { WALK_STEP = 64 }; /* records in a turn; a fifth of a millisecond */
+
 static int attach(struct tcp *t)
 {
     struct component *c = t->c;
@@ -257,7 +259,8 @@ static unsigned work(struct component *c, uint64_t now)
     /* Segments before the walk: the connections that are in use are the first to be taken over. */
     n += take_segments(t);
     if (!t->walked) {
-        tcp_recover_step(t, 256);
+        tcp_app_serve_known(t);
+        tcp_recover_step(t, WALK_STEP);
         n++;
     }
     if (t->walked) {

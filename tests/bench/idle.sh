@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# idle.sh CONNECTIONS WINDOWS [KILLS [send]]: a fresh stack with so many established connections that are idle, and
-# one that receives (or sends) at full rate in packets of 1500 bytes. Prints one line of JSON: bytes of memory by part, cycles
+# idle.sh CONNECTIONS WINDOWS [KILLS [receive|send|pingpong]]: a fresh stack with so many established connections
+# that are idle, and one that receives or sends at full rate in packets of 1500 bytes, or answers 64 bytes with 64. Prints one line of JSON: bytes of memory by part, cycles
 # per segment, and the silence of the stack at the peer (ms) around each of KILLS kills of tcp.
 set -eu
 . "$(dirname "$0")/../tools/stack.sh"
@@ -28,15 +28,29 @@ memory() {
         rs_private: $(say "$rs" | private), libsock: $(programs | private)}"
 }
 
+# A pump without a listener ends at once.
+pump_up() {
+    pumping() {
+        { [ -n "${PIDS[pump]:-}" ] && kill -0 "${PIDS[pump]}"; } || spawn pump "${pump[@]}"
+        [ "$("$bench" cycles "$rs" 1 2>/dev/null | jq .segments)" -gt 100 ]
+    }
+    wait_for 10 "the pump runs" pumping
+}
+
 rs=$(status .pid)
-if [ "$direction" = send ]; then sinks=in_peer sink_ip=$PEER_IP pumps=stack_run; else sinks=stack_run sink_ip=$STACK_IP pumps=in_peer; fi
-spawn sink $sinks "$bench" sink 7000
-wait_for 10 "the sink listens" grep -q listening "$T/sink.log"
+case $direction in
+receive) spawn sink stack_run "$bench" sink 7000 && pump=(in_peer "$bench" pump "$STACK_IP" 7000) ;;
+send) spawn sink in_peer "$bench" sink 7000 && pump=(stack_run "$bench" pump "$PEER_IP" 7000) ;;
+pingpong)
+    spawn sink stack_run "${bench%idle}pingpong" serve 7000
+    pump=(in_peer "${bench%idle}pingpong" ask "$STACK_IP" 7000 "$STACK_LIMIT")
+    ;;
+*) fail "no such direction" ;;
+esac
 for i in $(ports); do spawn "serve-$i" stack_run "$bench" serve "$i" "$each"; done
 for i in $(ports); do wait_for 10 "the server listens" grep -q listening "$T/serve-$i.log"; done
 # Once round all queues and pools, which belong to no connection.
-spawn pump $pumps "$bench" pump "$sink_ip" 7000
-wait_for 10 "the pump runs" grep -q connected "$T/pump.log"
+pump_up
 "$bench" cycles "$rs" 2 >"$T/alone"
 despawn pump
 memory >"$T/before"
@@ -46,8 +60,7 @@ all_open() { [ "$(cat "$T"/serve-*.log "$T"/open-*.log | grep -c ready)" = $((2 
 wait_for "$STACK_LIMIT" "all connections are open" all_open
 opened=$(now_ms)
 memory >"$T/after"
-spawn pump $pumps "$bench" pump "$sink_ip" 7000
-wait_for 10 "the pump runs" grep -q connected "$T/pump.log"
+pump_up
 "$bench" cycles "$rs" "$windows" >"$T/cycles"
 printf '[]' >"$T/gaps"
 if [ "$kills" != 0 ]; then
