@@ -79,9 +79,11 @@ int lib_init(void)
     if (lib.fds == NULL) {
         void *fds = reserve(FD_MAX * sizeof *lib.fds);
         lib.socks = reserve(SOCK_MAX * sizeof *lib.socks);
+        lib.claims = reserve((size_t)SOCK_MAX * CLAIMS_MAX * sizeof *lib.claims);
+        lib.raws = reserve((size_t)SOCK_MAX * RAW_OPTIONS * sizeof *lib.raws);
         lib.alive = reserve(4096);
-        if (fds == NULL || lib.socks == NULL || lib.alive == NULL ||
-            madvise(lib.alive, 4096, MADV_WIPEONFORK) != 0) {
+        if (fds == NULL || lib.socks == NULL || lib.claims == NULL || lib.raws == NULL ||
+            lib.alive == NULL || madvise(lib.alive, 4096, MADV_WIPEONFORK) != 0) {
             err = -ENOMEM;
         } else {
             *lib.alive = 1;
@@ -171,7 +173,10 @@ struct sock *sock_new(bool dgram, int family)
         s = &lib.socks[free_head - 1];
         free_head = s->next_free;
     } else if (fresh < SOCK_MAX) {
-        s = &lib.socks[fresh++];
+        s = &lib.socks[fresh];
+        s->claim = &lib.claims[(size_t)fresh * CLAIMS_MAX];
+        s->raw = &lib.raws[(size_t)fresh * RAW_OPTIONS];
+        fresh++;
     }
     lock_give(&lib.pool);
     if (s == NULL)

@@ -85,11 +85,14 @@ struct sock {
     /* identity; constant from sock_new to the last reference */
     uint32_t tag;  /* raised when the object is reused; in the descriptor table with the index */
     uint32_t refs; /* 1 for the description, 1 for each thread inside; 0: free */
-    uint32_t fds;  /* descriptors that name it */
     uint32_t next_free;
-    uint8_t dgram;  /* UDP */
-    uint8_t family; /* AF_INET or AF_INET6, as the program made it */
-    uint8_t phase;  /* enum phase */
+    /* constant for ever; a page of either is touched by the sockets that have such things */
+    struct claim *claim;    /* CLAIMS_MAX of them; of a TCP listener; under `rx` */
+    struct raw_option *raw; /* RAW_OPTIONS of them */
+    uint32_t fds;           /* descriptors that name it; what follows is zero in a new one */
+    uint8_t dgram;          /* UDP */
+    uint8_t family;         /* AF_INET or AF_INET6, as the program made it */
+    uint8_t phase;          /* enum phase */
     uint8_t nonblock;
     uint8_t closing, shut_rd, shut_wr;
     uint8_t v6only;
@@ -109,7 +112,6 @@ struct sock {
     uint32_t sleepers;   /* threads blocked in a call on this socket */
     uint64_t rx_told;    /* rx_read when tcp was last told */
     /* TCP listener; under `rx` */
-    struct claim claim[CLAIMS_MAX];
     uint32_t n_claims, backlog, accepted;
     /* UDP */
     uint8_t connected, pktinfo, pktinfo6, recvttl, recvtos, stamp /* 1 µs, 2 ns */, recverr;
@@ -122,7 +124,6 @@ struct sock {
     int64_t rcvtimeo_ns, sndtimeo_ns; /* 0: none */
     int rcvlowat, linger;             /* linger: seconds, -1 off */
     uint8_t reuse_addr, reuse_port, n_raw;
-    struct raw_option raw[RAW_OPTIONS];
     /* fork */
     uint64_t fork_mask; /* families (fork.c) that may hold a copy */
     uint8_t moved;      /* a child took the connection over */
@@ -140,7 +141,9 @@ static inline void flag_set(uint8_t *flag, uint8_t value)
 struct lib {
     uint64_t *fds; /* descriptor table: tag << 32 | index + 1, | FD_EPOLL; 0: not ours */
     struct sock *socks;
-    uint64_t *alive; /* in a page that is zero in a child after fork */
+    struct claim *claims;    /* of the sockets, CLAIMS_MAX each */
+    struct raw_option *raws; /* the same, RAW_OPTIONS each */
+    uint64_t *alive;         /* in a page that is zero in a child after fork */
     int pid;
     uint32_t epoch; /* raised by each fork, in the child */
     /* mapped when attached */
