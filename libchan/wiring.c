@@ -76,6 +76,7 @@ static const struct table_row {
     {TABLE_IP_PENDING, SERVER_IP, SERVER_IP, COUNT_PENDING, sizeof(struct ip_pending)},
     {TABLE_IP_STATE, SERVER_IP, SERVER_IP, COUNT_ONE, sizeof(struct ip_state)},
     {TABLE_TCP_CONNS, SERVER_TCP, SERVER_TCP, COUNT_CONNS, sizeof(struct tcp_conn_shm)},
+    {TABLE_TCP_OOO, SERVER_TCP, SERVER_TCP, COUNT_CONNS, sizeof(struct tcp_ooo_shm)},
     {TABLE_TCP_INDEX, SERVER_TCP, SERVER_TCP, COUNT_INDEX, sizeof(struct tcp_index_entry)},
     {TABLE_TCP_STATE, SERVER_TCP, SERVER_TCP, COUNT_ONE, sizeof(struct tcp_state_shm)},
     {TABLE_TCP_APPS, SERVER_TCP, SERVER_TCP, COUNT_APPS, sizeof(struct tcp_app_shm)},
@@ -230,8 +231,8 @@ static uint64_t layout(const struct stack_config *cfg, server_id id, struct wiri
         /* Heads and tables begin on a line, big tables and what is registered with a device on a
          * page. */
         const bool page =
-            e->role == WIRING_TABLE &&
-            (e->size >= APP_PAGE || e->what == TABLE_DRIVER_POOL || e->what == TABLE_TCP_INDEX);
+            e->role == WIRING_TABLE && (e->size >= APP_PAGE || e->what == TABLE_DRIVER_POOL ||
+                                        e->what == TABLE_TCP_INDEX || e->what == TABLE_TCP_OOO);
         const uint64_t align = page ? APP_PAGE : CACHE_LINE;
 
         off = (off + align - 1) & ~(align - 1);

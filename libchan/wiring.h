@@ -58,6 +58,7 @@ enum wiring_table {
     TABLE_DRIVER_STATE,  /* driver: journal, indices                                   */
     TABLE_PF_STATE,      /* pf: generation of the rules, counters per rule             */
     TABLE_SYSCALL_STATE, /* syscall: clients                                           */
+    TABLE_TCP_OOO,       /* tcp: received out of order, by connection record           */
     TABLE_TCP_FORENSIC,  /* tcp: copies of connections that failed their check         */
     TABLES
 };

@@ -66,6 +66,7 @@ void tcp_conn_init(struct tcp *t, struct tcp_conn *k)
     uint32_t idx = k->idx, first = k->chain_first, last = k->chain_last;
     bool dirty = k->dirty, awaiting = k->awaiting; /* it may still stand in the lists of the turn */
     *k = (struct tcp_conn){.r = r, .idx = idx, .ready = true, .dirty = dirty, .awaiting = awaiting};
+    k->ooo = t->ooo + (size_t)idx * TCP_OOO_RANGES;
     k->chain_first = first;
     k->chain_last = last;
     k->queue_next = k->queue_prev = k->member_next = NO_CONN;

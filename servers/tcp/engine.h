@@ -89,7 +89,7 @@ struct tcp_conn {
     uint32_t ts_recent;
     uint64_t ts_recent_age;
     unsigned n_ooo;
-    struct tcp_range ooo[TCP_OOO_RANGES];
+    struct tcp_range *ooo;                 /* TCP_OOO_RANGES of them, apart */
     uint32_t sack_recent[TCP_SACK_RECENT]; /* where the last ones began; newest first */
     struct tcp_range dsack;
     bool dsack_due;
@@ -206,7 +206,9 @@ struct tcp {
     struct app_layout layout;
     struct tcp_conn_shm *shm;
     uint32_t n_conns;
+    struct tcp_ooo_shm *ooo_shm;
     struct tcp_conn *conn;
+    struct tcp_range *ooo;  /* what tcp_conn.ooo points into; untouched until there is a hole */
     uint32_t *free, n_free; /* free records below `used`; complete when `walked` */
     uint8_t *free_known;    /* during the walk: a bit per record that was found free */
     uint32_t walk;          /* next record that the walk looks at */
@@ -341,7 +343,8 @@ uint32_t tcp_record_load_used(const struct tcp *t);
 void tcp_record_store_used(struct tcp *t);
 void tcp_record_clear_hot(struct tcp *t, uint32_t idx);
 void tcp_record_ooo(struct tcp *t, struct tcp_conn *k);
-unsigned tcp_record_ooo_load(const struct tcp_conn_shm *s, struct tcp_range *range);
+unsigned tcp_record_ooo_load(const struct tcp_conn_shm *s, const struct tcp_ooo_shm *o,
+                             struct tcp_range *range);
 
 /* --- hash.c --- */
 enum tcp_purpose { TCP_PURPOSE_ISN = 0, TCP_PURPOSE_INDEX = 1, TCP_PURPOSE_PORT = 2 };

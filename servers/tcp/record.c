@@ -91,15 +91,16 @@ void tcp_record_ooo(struct tcp *t, struct tcp_conn *k)
     struct tcp_conn_shm *s = &t->shm[k->idx];
     uint32_t other = ~s->ooo & 1;
     if (k->n_ooo)
-        shm_copy(s->range[other], k->ooo, k->n_ooo * sizeof k->ooo[0]);
+        shm_copy(t->ooo_shm[k->idx].range[other], k->ooo, k->n_ooo * sizeof k->ooo[0]);
     shm_store_release(&s->ooo, other | k->n_ooo << 8);
 }
 
-unsigned tcp_record_ooo_load(const struct tcp_conn_shm *s, struct tcp_range *range)
+unsigned tcp_record_ooo_load(const struct tcp_conn_shm *s, const struct tcp_ooo_shm *o,
+                             struct tcp_range *range)
 {
     unsigned n = s->ooo >> 8;
     if (n > TCP_OOO_RANGES)
         return TCP_OOO_RANGES + 1;
-    memcpy(range, s->range[s->ooo & 1], n * sizeof *range);
+    memcpy(range, o->range[s->ooo & 1], n * sizeof *range);
     return n;
 }

@@ -39,7 +39,7 @@ enum tcp_state {
     TCP_STATES
 };
 
-enum { TCP_NO_APP = 0xffff, TCP_OOO_RANGES = 8 };
+enum { TCP_NO_APP = 0xffff, TCP_OOO_RANGES = 128 };
 #define TCP_NO_FIN UINT64_MAX
 
 /* tcp_record.flags */
@@ -128,12 +128,19 @@ struct tcp_conn_shm {
     uint32_t ts_recent; /* may lag, never lead */
     uint32_t select;    /* bit 0: valid copy of the record */
     uint32_t rx_told;   /* low bits of rx_edge as it was published; stored after */
-    /* line 1, 2: out-of-order data that is in the ring, in ascending order */
-    struct tcp_range range[2][TCP_OOO_RANGES];
     struct tcp_record record[2];
 };
-_Static_assert(sizeof(struct tcp_conn_shm) == 704, "tcp_conn_shm");
+_Static_assert(sizeof(struct tcp_conn_shm) == 576, "tcp_conn_shm");
 _Static_assert(sizeof(struct tcp_conn_shm) % 64 == 0, "tcp_conn_shm is whole lines");
+
+/* TABLE_TCP_OOO, beside the record of the same number: out-of-order data that is in the ring, in
+ * ascending order; tcp_conn_shm.ooo says which copy holds and how much of it. A queue that
+ * overflows takes every other packet of a burst: who forgets the rest has it sent again. Apart, so
+ * that a connection without holes needs no memory for it. */
+struct tcp_ooo_shm {
+    struct tcp_range range[2][TCP_OOO_RANGES];
+};
+_Static_assert(sizeof(struct tcp_ooo_shm) == 2048, "tcp_ooo_shm");
 
 /* TABLE_TCP_STATE. Records from the mark on were never used: a successor does not look at them, so
  * that neither the memory nor the time that it takes grows with what the table could hold. Raised
@@ -166,14 +173,14 @@ struct tcp_forensic_copy {
     uint8_t reserved[24];
     struct tcp_conn_shm found; /* record and hot words */
 };
-_Static_assert(sizeof(struct tcp_forensic_copy) == 768, "tcp_forensic_copy");
+_Static_assert(sizeof(struct tcp_forensic_copy) == 640, "tcp_forensic_copy");
 
 struct tcp_forensic {
     uint64_t taken; /* copies ever made; raised after each */
     uint64_t reserved[7];
     struct tcp_forensic_copy copy[TCP_FORENSIC_COPIES];
 };
-_Static_assert(sizeof(struct tcp_forensic) == 64 + 16 * 768, "tcp_forensic");
+_Static_assert(sizeof(struct tcp_forensic) == 64 + 16 * 640, "tcp_forensic");
 
 /* Open addressing over the keyed hash of addresses and ports. One 64-bit store each. The table
  * holds tables of 2^n entries, for each n one, from element 2^n on. */

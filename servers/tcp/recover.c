@@ -145,7 +145,7 @@ static int load_hot(struct tcp *t, struct tcp_conn *k)
         (k->r.tx.shift[1] && k->r.tx.switch_at > k->tx_free + (1ull << k->r.tx.shift[0])))
         return -EINVAL;
     struct tcp_range range[TCP_OOO_RANGES];
-    unsigned n = tcp_record_ooo_load(s, range);
+    unsigned n = tcp_record_ooo_load(s, &t->ooo_shm[k->idx], range);
     if (n > TCP_OOO_RANGES)
         return -EINVAL;
     /* Ranges that rx_nxt has passed are void; the rest must be ascending and inside the window. */

@@ -197,26 +197,34 @@ static void duplicates(const struct tcp *t, struct tcp_conn *k, int64_t from, in
     }
 }
 
+static bool told(const struct tcp_range *out, unsigned n, const struct tcp_range *r)
+{
+    while (n > 0 && out[n - 1].start != r->start)
+        n--;
+    return n > 0;
+}
+
 /* Blocks for an ACK: a duplicate first (RFC 2883 4), then the range that the newest segment fell
  * into, then those reported before it (RFC 2018 4): each is repeated a few times, so that ACKs may
  * be lost. */
 unsigned tcp_rx_sacks(struct tcp_conn *k, struct tcp_range *out, unsigned most)
 {
-    unsigned n = 0, told = 0; /* a bit per range */
+    unsigned n = 0, first;
     if (k->dsack_due)
         out[n++] = k->dsack;
+    first = n;
     for (unsigned i = 0; i < TCP_SACK_RECENT && n < most; i++) {
         for (unsigned j = 0; j < k->n_ooo; j++) {
-            if ((told >> j & 1) || seq_lt(k->sack_recent[i], k->ooo[j].start) ||
+            if (seq_lt(k->sack_recent[i], k->ooo[j].start) ||
                 !seq_lt(k->sack_recent[i], k->ooo[j].end))
                 continue;
-            out[n++] = k->ooo[j];
-            told |= 1u << j;
+            if (!told(out + first, n - first, &k->ooo[j]))
+                out[n++] = k->ooo[j];
             break;
         }
     }
     for (unsigned j = 0; j < k->n_ooo && n < most; j++)
-        if (!(told >> j & 1))
+        if (!told(out + first, n - first, &k->ooo[j]))
             out[n++] = k->ooo[j];
     return n;
 }

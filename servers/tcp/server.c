@@ -56,6 +56,7 @@ void tcp_dispose(struct component *c)
         t->group[i] = NULL;
     }
     free(t->conn);
+    free(t->ooo);
     free(t->free);
     free(t->free_known);
     free(t->link);
@@ -81,25 +82,27 @@ static int start(struct component *c, uint64_t now)
     t->index = wiring_table(c->own, TABLE_TCP_INDEX, &n);
     const uint64_t index_elements = n;
     t->state_shm = wiring_table(c->own, TABLE_TCP_STATE, &n);
+    t->ooo_shm = wiring_table(c->own, TABLE_TCP_OOO, &n);
     t->forensic = wiring_table(c->own, TABLE_TCP_FORENSIC, &n);
     t->app_shm = wiring_table(c->own, TABLE_TCP_APPS, &n);
     t->chains = wiring_table(c->own, TABLE_TCP_CHAINS, &chains);
     t->chain_done = wiring_table(ip, TABLE_TCP_CHAIN_DONE, &done);
     if (t->shm == NULL || t->index == NULL || t->state_shm == NULL || t->app_shm == NULL ||
-        t->forensic == NULL || n < APPS_MAX || t->chains == NULL || t->chain_done == NULL ||
-        chains != done || (chains & (chains - 1)) != 0) {
+        t->forensic == NULL || t->ooo_shm == NULL || n < APPS_MAX || t->chains == NULL ||
+        t->chain_done == NULL || chains != done || (chains & (chains - 1)) != 0) {
         c->log(c, LOG_ERR, "a table is missing or of the wrong size");
         return -EPROTO;
     }
     t->n_chains = (uint32_t)chains;
     t->conn = calloc(t->n_conns, sizeof *t->conn);
+    t->ooo = calloc((size_t)t->n_conns * TCP_OOO_RANGES, sizeof *t->ooo);
     t->free = calloc(t->n_conns, sizeof *t->free);
     t->free_known = calloc(t->n_conns / 8 + 1, 1);
     t->link = calloc(t->n_chains, sizeof *t->link);
     t->dirty = calloc(t->n_conns, sizeof *t->dirty);
     t->dirty2 = calloc(t->n_conns, sizeof *t->dirty2);
     t->acked = calloc(t->n_conns, sizeof *t->acked);
-    if (!t->conn || !t->free || !t->free_known || !t->link || !t->dirty || !t->dirty2 ||
+    if (!t->conn || !t->ooo || !t->free || !t->free_known || !t->link || !t->dirty || !t->dirty2 ||
         !t->acked || wheel_init(&t->wheel, t->n_conns, now) != 0)
         return -ENOMEM;
     for (unsigned i = 0; i < TCP_COUNTERS; i++)

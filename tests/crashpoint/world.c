@@ -153,6 +153,15 @@ static const struct tcp_conn_shm *record_of(const struct side *s, uint16_t local
     return NULL;
 }
 
+static const struct tcp_ooo_shm *ooo_of(const struct side *s, const struct tcp_conn_shm *c)
+{
+    const struct region *r = &s->map->entry[REGION_OF_SERVER(SERVER_ID(SERVER_TCP, 0))];
+    uint64_t n;
+    const struct tcp_conn_shm *conns = wiring_table(r, TABLE_TCP_CONNS, &n);
+    const struct tcp_ooo_shm *ooo = wiring_table(r, TABLE_TCP_OOO, &n);
+    return ooo + (c - conns);
+}
+
 /* What a peer may rely on. */
 static void judge(struct side *s, const struct packet *p)
 {
@@ -180,7 +189,7 @@ static void judge(struct side *s, const struct packet *p)
         r.irs + 1 + (uint32_t)(c->rx_nxt & OFF_MASK) + (c->rx_nxt & OFF_MARK ? 1 : 0);
     struct tcp_seg seg;
     struct tcp_range range[TCP_OOO_RANGES];
-    unsigned n = tcp_record_ooo_load(c, range);
+    unsigned n = tcp_record_ooo_load(c, ooo_of(s, c), range);
     tcp_segment_parse(&seg, p);
     for (unsigned i = 0, j; i < seg.sacks; i++) {
         for (j = 0; j < n; j++)
