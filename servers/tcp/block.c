@@ -124,7 +124,10 @@ void tcp_block_publish(const struct tcp_conn *k, struct down_slot *d)
 static void commit(struct tcp *t, struct tcp_conn *k)
 {
     struct down_slot *d = tcp_app_down_slot(t, k->r.app, k->r.slot);
+#ifndef EFT_BREAK_GROW_UNCOMMITTED
+    /* Negative control: without it a successor knows nothing of the other block. */
     tcp_record_commit(t, k);
+#endif
     if (d != NULL)
         tcp_block_publish(k, d);
 }

@@ -380,6 +380,59 @@ static void a_page_is_enough(void **state)
     assert_int_equal(counter(TCP_C_RINGS_GROWN), 0);
 }
 
+static unsigned take_all(struct ring_space *s, int64_t *page)
+{
+    unsigned n = 0;
+    while ((page[n] = tcp_ring_alloc(s, 12)) >= 0)
+        n++;
+    return n;
+}
+
+/* Space that is used up fails what needs it, alone and for as long as that is so. */
+static void without_space_a_connect_fails_alone(void **state)
+{
+    int64_t page[512];
+    int result = 0;
+    (void)state;
+    look();
+    struct ring_space *s = &application()->up_space;
+    for (unsigned up = 2; up-- > 0; s = &application()->down_space) {
+        unsigned n = take_all(s, page);
+        sock_connect(&k, &w.side[1], 5555);
+        look();
+        assert_true(sock_replied(&k, &result));
+        assert_int_equal(result, -ENOBUFS);
+        assert_int_equal(sent, 0);
+        while (n > 0)
+            tcp_ring_release(s, (uint32_t)page[--n], 12);
+        k.slot++;
+    }
+    const uint64_t pages = application()->up_space.free_pages;
+    sock_connect(&k, &w.side[1], 5555);
+    look();
+    assert_int_equal(sent, 1);
+    assert_int_equal(last.flags, TH_SYN);
+    assert_int_equal(application()->up_space.free_pages, pages - 4);
+}
+
+static void without_space_a_handshake_waits(void **state)
+{
+    int64_t page[512];
+    (void)state;
+    syn_rcvd_state();
+    struct ring_space *s = &application()->down_space;
+    unsigned n = take_all(s, page);
+    inject(TH_ACK, their(0), our(0), NULL, 0);
+    assert_int_equal(counter(TCP_C_DROP_NO_BLOCK), 1);
+    assert_int_equal(sent, 0); /* as if the ACK had been lost */
+    while (n > 0)
+        tcp_ring_release(s, (uint32_t)page[--n], 12);
+    later(2 * SEC);
+    assert_int_equal(last.flags, TH_SYN | TH_ACK);
+    inject(TH_ACK, their(0), our(0), NULL, 0);
+    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -395,6 +448,8 @@ int main(void)
         T(scale_is_for_the_largest_window),
         T(growth_leaves_space_for_others),
         T(a_page_is_enough),
+        T(without_space_a_connect_fails_alone),
+        T(without_space_a_handshake_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
