@@ -313,6 +313,8 @@ static bool syn_received(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
         }
         s->seq++; /* the SYN-ACK of a simultaneous open */
         s->flags &= (uint8_t)~TH_SYN;
+        /* RFC 7323 2.2: its window is not scaled, and what follows expects that. Rounded down. */
+        s->wnd >>= k->r.snd_wscale;
         return true;
     }
     /* Its SYN again: our SYN-ACK was lost. */

@@ -80,6 +80,30 @@ static void established_window_wider_than_its_field(void **state)
     assert_int_equal(k.received, 40000);
 }
 
+/* RFC 7323 2.2: no window of a SYN is scaled, not that of a simultaneous open's SYN-ACK either. */
+static void syn_rcvd_syn_ack_window(void **state)
+{
+    (void)state;
+    syn_sent_state();
+    struct tcp_seg s = {.flags = TH_SYN, .seq = their_iss, .wnd = 1000, .mss = 1000};
+    s.has_wscale = true;
+    s.wscale = 7;
+    deliver_segment(s, bytes, false);
+    look();
+    assert_int_equal(last.flags, TH_SYN | TH_ACK);
+    s.flags = TH_SYN | TH_ACK;
+    s.ack = our(0);
+    deliver_segment(s, bytes, false);
+    look();
+    sock_step(&k);
+    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
+    app_writes(20000);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(sent == 0 || last.seq + last.len - our(0) <= 1000);
+        later(10 * MSEC);
+    }
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, begin, end)
@@ -87,6 +111,7 @@ int main(void)
         T(established_window_taken_back),
         T(established_window_taken_back_and_silence),
         T(established_window_wider_than_its_field),
+        T(syn_rcvd_syn_ack_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
