@@ -29,7 +29,7 @@ static const uint8_t *noise(void)
     return block;
 }
 
-static const uint8_t *stream_at(uint64_t pattern, uint64_t at)
+const uint8_t *stream_at(uint64_t pattern, uint64_t at)
 {
     return noise() + (pattern % NOISE + at % NOISE) % NOISE;
 }

@@ -4,6 +4,8 @@
  * only when a run is over: everything that was taken has been given back, nothing ticks any more,
  * and nobody counted an impossible thing.
  */
+#include <stdio.h>
+
 #include "drivers/driver.h"
 #include "servers/ip/counters.h"
 #include "servers/ip/state.h"
@@ -100,6 +102,25 @@ static void judge_tcp(struct sim *s, const struct stack *st)
     };
     for (unsigned i = 0; i < sizeof never / sizeof never[0]; i++)
         none(s, st->number, t->counter[never[i].which], never[i].what);
+}
+
+void judge_explain(const struct sim *s)
+{
+    static const char *const name[TCP_COUNTERS] = {
+#define X(id, text) text,
+        TCP_COUNTER_LIST(X)
+#undef X
+    };
+
+    for (unsigned i = 0; i < s->stacks; i++) {
+        const uint64_t *c = counters(&s->stack[i], SIM_TCP);
+
+        fprintf(stderr, "    stack %u:", i);
+        for (unsigned k = 0; k < TCP_COUNTERS; k++)
+            if (c[k] != 0)
+                fprintf(stderr, " %s %lu", name[k], (unsigned long)c[k]);
+        fputc('\n', stderr);
+    }
 }
 
 void judge_rest(struct sim *s)

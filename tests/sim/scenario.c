@@ -468,6 +468,8 @@ void scenario_run(uint64_t seed, const char *trace, struct result *result)
     for (unsigned i = 0; i < PAIRS; i++)
         result->bytes +=
             u.pair[i].end[0].received + u.pair[i].end[1].received + u.claim[i].received;
+    if (s.failed && !sim_quiet)
+        judge_explain(&s);
     result->crashes = s.crashes;
     result->digest = s.digest;
     result->failed = s.failed;

@@ -7,8 +7,8 @@
  *   run.c      seeds over processes, results         scenario.c  one run: what is drawn from a seed
  *   sim.c      stacks, time, crashes                 judge.c     what must hold when all is over
  *   wire.c     the device and the link               trace.c     packet traces (pcapng)
- *   app.c      sockets played by a plan              script.c    one stack against scripted
- * segments goodput.c  a table of goodput over loss, delay and algorithm
+ *   app.c      sockets played by a plan              hostile.c   peers that do not keep the rules
+ *   goodput.c  a table of goodput over loss and delay
  */
 #ifndef EFT_TESTS_SIM_SIM_H
 #define EFT_TESTS_SIM_SIM_H
@@ -157,6 +157,17 @@ void wire_send(struct sim *s, unsigned from, const uint8_t *data, size_t len);
 /* The next frame that has arrived at stack `to`, to be freed by the caller, or NULL. */
 struct wire_frame *wire_take(struct sim *s, unsigned to);
 
+/* A frame as a TCP segment over IPv4 without options or fragments. */
+enum { SIM_ETH = 14 };
+struct view {
+    uint8_t *ip, *tcp, *payload;
+    uint32_t ip_len, tcp_len, len; /* headers; payload */
+};
+/* False: it is something else. */
+bool view_tcp(struct view *v, uint8_t *data, size_t len);
+/* Lengths and checksums for a payload of v->len bytes. */
+void view_seal(struct view *v);
+
 /* --- trace.c --- */
 
 struct trace *trace_open(const char *path, unsigned interfaces);
@@ -230,6 +241,8 @@ void socket_close(struct sim_socket *k, bool abort);
 /* Reads, writes, notices; checks every byte. True: it did something. Before the first call on an
  * open socket plan, expect and expected are set. */
 bool socket_step(struct sim_socket *k, struct rng *rng);
+/* Byte `at` of a stream and what follows; 131071 bytes at least may be read. */
+const uint8_t *stream_at(uint64_t pattern, uint64_t at);
 /* When it will do something of itself, or NEVER. */
 uint64_t socket_next(const struct sim_socket *k);
 static inline bool socket_replied(const struct sim_socket *k)
@@ -241,6 +254,8 @@ static inline bool socket_replied(const struct sim_socket *k)
 
 /* All sockets are closed, everything has come to rest: what must hold now. */
 void judge_rest(struct sim *s);
+/* Prints what TCP has counted. */
+void judge_explain(const struct sim *s);
 /* While connections live: nothing was sent twice that needed not be. */
 void judge_clean(struct sim *s);
 

@@ -15,36 +15,23 @@
 #include "servers/wire/ipv4.h"
 #include "sim.h"
 
-enum {
-    ETH = 14,
-    TCP_MIN = 20,
-    FLAG_FIN = 1,
-    FLAG_SYN = 2,
-    FLAG_RST = 4,
-    FLAG_PSH = 8,
-    FLAG_URG = 32
-};
+enum { TCP_MIN = 20, FLAG_FIN = 1, FLAG_SYN = 2, FLAG_RST = 4, FLAG_PSH = 8, FLAG_URG = 32 };
 
 /* --- headers --- */
 
-/* A frame as a TCP segment over IPv4 without options or fragments. */
-struct view {
-    uint8_t *ip, *tcp, *payload;
-    uint32_t ip_len, tcp_len, len; /* headers; payload */
-};
-
-static bool view_tcp(struct view *v, uint8_t *data, size_t len)
+bool view_tcp(struct view *v, uint8_t *data, size_t len)
 {
-    if (len < ETH + IPV4_LEN + TCP_MIN || data[12] != 8 || data[13] != 0 || data[ETH] != 0x45 ||
-        data[ETH + 9] != PROTO_TCP || (get16(data + ETH + 6) & 0x3fff) != 0)
+    if (len < SIM_ETH + IPV4_LEN + TCP_MIN || data[12] != 8 || data[13] != 0 ||
+        data[SIM_ETH] != 0x45 || data[SIM_ETH + 9] != PROTO_TCP ||
+        (get16(data + SIM_ETH + 6) & 0x3fff) != 0)
         return false;
-    const uint32_t total = get16(data + ETH + 2);
+    const uint32_t total = get16(data + SIM_ETH + 2);
 
-    v->ip = data + ETH;
+    v->ip = data + SIM_ETH;
     v->ip_len = IPV4_LEN;
     v->tcp = v->ip + IPV4_LEN;
     v->tcp_len = (uint32_t)(v->tcp[12] >> 4) * 4;
-    if (total > len - ETH || v->tcp_len < TCP_MIN || IPV4_LEN + v->tcp_len > total)
+    if (total > len - SIM_ETH || v->tcp_len < TCP_MIN || IPV4_LEN + v->tcp_len > total)
         return false;
     v->payload = v->tcp + v->tcp_len;
     v->len = total - IPV4_LEN - v->tcp_len;
@@ -64,8 +51,7 @@ static bool intact(const struct view *v)
     return csum_fold(csum_partial(v->ip, v->ip_len, 0)) == 0 && csum_fold(tcp_sum(v)) == 0;
 }
 
-/* Lengths and checksums for a payload of v->len bytes. */
-static void seal(struct view *v)
+void view_seal(struct view *v)
 {
     uint16_t sum;
 
@@ -141,23 +127,23 @@ static void digest(struct sim *s, const uint8_t *data, size_t len)
 /* RFC 1191: the router before the narrow place answers, with the MTU of the next hop. */
 static void too_big(struct sim *s, unsigned from, const uint8_t *data, uint32_t mtu)
 {
-    uint8_t f[ETH + IPV4_LEN + 8 + IPV4_LEN + 8];
-    uint8_t *icmp = f + ETH + IPV4_LEN;
+    uint8_t f[SIM_ETH + IPV4_LEN + 8 + IPV4_LEN + 8];
+    uint8_t *icmp = f + SIM_ETH + IPV4_LEN;
     const size_t quote = IPV4_LEN + 8;
-    struct ipv4 h = {.ttl = 64, .protocol = PROTO_ICMP, .total_len = sizeof f - ETH};
+    struct ipv4 h = {.ttl = 64, .protocol = PROTO_ICMP, .total_len = sizeof f - SIM_ETH};
     uint16_t sum;
 
     memcpy(f, data + 6, 6);
     memcpy(f + 6, data, 6);
     memcpy(f + 12, data + 12, 2);
     h.src = __builtin_bswap32(0x0a0000fe);
-    memcpy(&h.dst, data + ETH + 12, 4);
-    ipv4_emit(f + ETH, &h);
+    memcpy(&h.dst, data + SIM_ETH + 12, 4);
+    ipv4_emit(f + SIM_ETH, &h);
     memset(icmp, 0, 8);
     icmp[0] = 3;
     icmp[1] = 4;
     put16(icmp + 6, (uint16_t)mtu);
-    memcpy(icmp + 8, data + ETH, quote);
+    memcpy(icmp + 8, data + SIM_ETH, quote);
     sum = csum_fold(csum_partial(icmp, 8 + quote, 0));
     memcpy(icmp + 2, &sum, 2);
     insert(&s->stack[from].in, f, sizeof f, s->now + s->stack[!from].in.link.delay_ns);
@@ -179,14 +165,14 @@ static bool lost(struct sim *s, struct wire_end *e)
 /* RFC 3168 section 5: a queue that grows marks packets of those who can be told. */
 static void mark(struct wire_end *e, uint8_t *data, size_t len)
 {
-    if (len < ETH + IPV4_LEN || data[12] != 8 || data[13] != 0 || (data[ETH + 1] & 3) == 0)
+    if (len < SIM_ETH + IPV4_LEN || data[12] != 8 || data[13] != 0 || (data[SIM_ETH + 1] & 3) == 0)
         return;
     uint16_t sum;
 
-    data[ETH + 1] |= 3;
-    put16(data + ETH + 10, 0);
-    sum = csum_fold(csum_partial(data + ETH, IPV4_LEN, 0));
-    memcpy(data + ETH + 10, &sum, 2);
+    data[SIM_ETH + 1] |= 3;
+    put16(data + SIM_ETH + 10, 0);
+    sum = csum_fold(csum_partial(data + SIM_ETH, IPV4_LEN, 0));
+    memcpy(data + SIM_ETH + 10, &sum, 2);
     e->disturbed++;
 }
 
@@ -199,7 +185,7 @@ static void travel(struct sim *s, unsigned from, uint8_t *data, size_t len)
     e->sent++;
     e->bytes += len;
     digest(s, data, len);
-    if (l->narrow.mtu != 0 && len - ETH > l->narrow.mtu && s->now >= l->narrow.from &&
+    if (l->narrow.mtu != 0 && len - SIM_ETH > l->narrow.mtu && s->now >= l->narrow.from &&
         s->now < l->narrow.until) {
         note(s, from, true, data, len, "too big");
         if (!l->narrow.silent && data[12] == 8 && data[13] == 0)
@@ -241,8 +227,8 @@ static void travel(struct sim *s, unsigned from, uint8_t *data, size_t len)
     }
     /* Only what has a checksum of its own, so that the damage can be noticed: a real wire covers
      * the Ethernet header and ARP with its frame check sequence. */
-    if (len > ETH && data[12] == 8 && data[13] == 0 && rng_chance(&s->rng, l->corrupt)) {
-        data[ETH + rng_below(&s->rng, len - ETH)] ^= (uint8_t)(1u << rng_below(&s->rng, 8));
+    if (len > SIM_ETH && data[12] == 8 && data[13] == 0 && rng_chance(&s->rng, l->corrupt)) {
+        data[SIM_ETH + rng_below(&s->rng, len - SIM_ETH)] ^= (uint8_t)(1u << rng_below(&s->rng, 8));
         e->disturbed++;
     }
     insert(e, data, len, at);
@@ -267,15 +253,15 @@ void wire_send(struct sim *s, unsigned from, const uint8_t *data, size_t len)
             memcpy(rest, v.payload + cut, whole - cut);
             v.len = cut;
             v.tcp[13] &= (uint8_t) ~(FLAG_FIN | FLAG_PSH);
-            seal(&v);
-            travel(s, from, copy, ETH + v.ip_len + v.tcp_len + v.len);
-            memcpy(copy, data, ETH + v.ip_len + v.tcp_len);
+            view_seal(&v);
+            travel(s, from, copy, SIM_ETH + v.ip_len + v.tcp_len + v.len);
+            memcpy(copy, data, SIM_ETH + v.ip_len + v.tcp_len);
             memcpy(v.payload, rest, whole - cut);
             v.len = whole - cut;
             v.tcp[13] = flags;
             put32(v.tcp + 4, get32(v.tcp + 4) + cut);
-            seal(&v);
-            len = ETH + v.ip_len + v.tcp_len + v.len;
+            view_seal(&v);
+            len = SIM_ETH + v.ip_len + v.tcp_len + v.len;
         }
     }
     travel(s, from, copy, len);
@@ -351,8 +337,8 @@ static uint16_t merge(struct sim *s, unsigned to, uint8_t *data, uint32_t *len, 
         memcpy(a.payload + a.len, b.payload, b.len);
         a.len += b.len;
         a.tcp[13] |= b.tcp[13];
-        seal(&a);
-        *len = ETH + a.ip_len + a.tcp_len + a.len;
+        view_seal(&a);
+        *len = SIM_ETH + a.ip_len + a.tcp_len + a.len;
         size = (uint16_t)first;
         free(f);
     }
@@ -400,7 +386,7 @@ static int send_frame(struct driver *d, const struct driver_tx *tx)
         struct segment seg;
 
         segment_make(tx, (unsigned)i, &seg);
-        if (seg.hdr_len + seg.payload > ETH + st->cfg.interface[0].mtu)
+        if (seg.hdr_len + seg.payload > SIM_ETH + st->cfg.interface[0].mtu)
             return -EMSGSIZE;
         memcpy(data, seg.hdr, seg.hdr_len);
         len = seg.hdr_len;
