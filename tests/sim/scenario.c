@@ -178,9 +178,18 @@ static void configure(struct stack_config *cfg, void *arg)
     cfg->tcp_window_scaling = rng_chance(r, 0.9);
     cfg->tcp_rcvbuf = 4096u << rng_below(r, 7);
     cfg->tcp_sndbuf = 4096u << rng_below(r, 7);
+    cfg->tcp_autotune = rng_chance(r, 0.5);
+    cfg->tcp_ecn = (uint8_t)rng_below(r, 3);
+    /* Not always: a cookie is no state, so that a handshake whose last ACK is lost may fail, and
+     * the echo of a connection that has ended may look like a new one. */
+    cfg->tcp_syncookies = rng_chance(r, 0.5) ? CONFIG_COOKIES_ON : CONFIG_COOKIES_OFF;
+    cfg->tcp_mtu_probing = (uint8_t)rng_below(r, 3);
+    cfg->tcp_pacing = rng_chance(r, 0.7);
+    cfg->tcp_dsack = rng_chance(r, 0.8);
+    cfg->tcp_slow_start_after_idle = rng_chance(r, 0.7);
     cfg->app_tcp_slots = 2 * PAIRS + 2;
     cfg->tcp_chains = 64u << rng_below(r, 3);
-    cfg->queue_slots = 64u << rng_below(r, 2);
+    cfg->queue_slots = 64u << rng_below(r, 3);
 }
 
 /* --- the run --- */
