@@ -7,7 +7,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <syslog.h>
+
+enum { PUNCH_GARBAGE = 1 << 20 }; /* bytes */
 
 struct host {
     bool done[APPS_MAX];
@@ -34,7 +37,11 @@ static void forget(struct component *c, region_id region, uint64_t off, uint64_t
     const struct region *r = &c->map->entry[region];
     if (r->base == NULL || off > r->size || len > r->size - off)
         abort();
-    memset(r->base + off, 0xdd, len);
+    /* Garbage, so that whoever still reads it shows. What nobody ever touched would become resident
+     * by that: of a large piece (all that is free, after a restart) only the beginning. */
+    memset(r->base + off, 0xdd, len < PUNCH_GARBAGE ? len : PUNCH_GARBAGE);
+    if (len > PUNCH_GARBAGE)
+        madvise(r->base + off + PUNCH_GARBAGE, len - PUNCH_GARBAGE, MADV_DONTNEED);
     ((struct host *)c->host)->forgotten += len;
 }
 
