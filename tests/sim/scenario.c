@@ -86,7 +86,7 @@ static void draw_trouble(struct rng *r, struct link *l)
         l->narrow.mtu = 576 + (uint32_t)rng_below(r, 900);
         l->narrow.silent = rng_chance(r, 0.2);
         if (l->narrow.silent) /* and it is mended before anybody gives up */
-            l->narrow.until = l->narrow.from + scale(r, 100 * SIM_MS, 8);
+            l->narrow.until = l->narrow.from + scale(r, 100 * SIM_MS, 6);
     }
 }
 
@@ -275,6 +275,11 @@ static bool step(struct run *u)
                 if (!u->refusals)
                     sim_fail(s, "a connect() was refused");
                 e->refused = false;
+                /* The first attempt may have met the other end already, which then learns from a
+                 * reset that it is gone. */
+                if (p->simultaneous)
+                    for (unsigned j = 0; j < 2; j++)
+                        p->end[j].plan.resets = p->end[j].plan.keepalive = true;
                 socket_connect(e, &s->stack[!k], e->to.port);
                 did = true;
             }
