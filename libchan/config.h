@@ -116,7 +116,7 @@ struct config_rule {
 
 enum config_ecn { CONFIG_ECN_OFF = 0, CONFIG_ECN_PASSIVE, CONFIG_ECN_ON }; /* passive: if asked */
 enum config_cookies { CONFIG_COOKIES_OFF = 0, CONFIG_COOKIES_ON, CONFIG_COOKIES_ALWAYS };
-enum config_mtu { CONFIG_MTU_OFF = 0, CONFIG_MTU_BLACKHOLE, CONFIG_MTU_ALWAYS };
+enum config_mtu { CONFIG_MTU_OFF = 0, CONFIG_MTU_BLACKHOLE };
 
 struct stack_config {
     struct region_header header;

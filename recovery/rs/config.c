@@ -286,8 +286,8 @@ static const struct {
      "off, on or always"},
     {"mtu_probing",
      offsetof(struct stack_config, tcp_mtu_probing),
-     {"off", "blackhole", "always"},
-     "off, blackhole or always"},
+     {"off", "blackhole"},
+     "off or blackhole"},
 };
 
 static int key_tcp(struct config_parser *p, const char *key, const char *value)

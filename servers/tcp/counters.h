@@ -19,6 +19,8 @@
     X(RESETS_IN, "resets_in")                                                                      \
     X(RESETS_OUT, "resets_out")                                                                    \
     X(CHALLENGES, "challenge_acks")                                                                \
+    X(PMTU_LESS, "path_mtu_reduced")                                                               \
+    X(BLACK_HOLES, "black_holes")                                                                  \
     X(ORPHANS_RESET, "orphans_reset")                                                              \
     X(COOKIES_SENT, "syn_cookies_sent")                                                            \
     X(COOKIES_GOOD, "syn_cookies_accepted")                                                        \

@@ -43,6 +43,7 @@ enum {
     TCP_SACKED = 32,     /* ranges on the sender's board */
     TCP_BURST = 16,      /* packets of one connection in one turn */
     TCP_RTO_MAX_S = 120, /* RFC 6298 2.5 allows any cap >= 60 s */
+    TCP_PMTU_ENTRIES = 256,
     TCP_SACK_RECENT = 4, /* segments whose ranges come first in a SACK option */
     TCP_DUPTHRESH = 3,
     TCP_GSO_MAX = 65535 - 60 - 60, /* payload of a super-segment, whatever the headers */
@@ -199,6 +200,12 @@ struct tcp_app {
     bool heirs;           /* the last scan found something that waits for them */
 };
 
+struct tcp_pmtu {
+    struct ip_addr to;
+    uint64_t until; /* ns */
+    uint32_t mtu;   /* bytes; 0: nothing is known */
+};
+
 struct tcp {
     struct component *c;
     const struct stack_config *cfg;
@@ -254,8 +261,9 @@ struct tcp {
     uint64_t order_last;
     uint32_t port[65536]; /* 1 + record number of the first socket */
     uint32_t port_salt;
-    uint64_t out_number; /* running number of segments without an input */
-    uint32_t iss_floor;  /* for the SYN that replaces a TIME-WAIT */
+    uint64_t out_number;                    /* running number of segments without an input */
+    uint32_t iss_floor;                     /* for the SYN that replaces a TIME-WAIT */
+    struct tcp_pmtu pmtu[TCP_PMTU_ENTRIES]; /* by destination */
     bool reopening;
     uint32_t orphans;        /* connections that no program holds, and that are not over */
     uint64_t cookies_until;  /* SYN cookies may come back till then; ns */
@@ -484,6 +492,8 @@ void tcp_input_challenge(struct tcp *t, struct tcp_conn *k);
 void tcp_input_established(struct tcp *t, struct tcp_conn *k);
 
 /* --- pmtu.c --- */
+uint32_t tcp_pmtu_get(struct tcp *t, const struct ip_addr *to);
+void tcp_pmtu_timeout(struct tcp *t, struct tcp_conn *k);
 bool tcp_icmp(struct tcp *t, const struct packet *p); /* false: held, as tcp_input() */
 
 /* --- output.c --- */

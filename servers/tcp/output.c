@@ -51,6 +51,9 @@ void tcp_conn_route(struct tcp *t, struct tcp_conn *k)
         mtu = r.mtu;
         offload = t->cfg->interface[r.interface].offload;
     }
+    uint32_t known = tcp_pmtu_get(t, &k->r.remote.addr);
+    if (known && known < mtu)
+        mtu = known;
     k->advmss = own_mss(t, k);
     tcp_conn_set_mss(t, k, mtu);
     k->gso = offload ? TCP_GSO_MAX / k->mss * k->mss : k->mss;

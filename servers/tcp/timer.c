@@ -154,6 +154,7 @@ static void expire_rexmt(struct tcp *t, struct tcp_conn *k)
     if (k->r.state == TCP_SYN_SENT || k->r.state == TCP_SYN_RCVD) {
         k->syn_now = true;
     } else {
+        tcp_pmtu_timeout(t, k);
         tcp_cc_timeout(t, k, k->snd_nxt - k->tx_una);
         tcp_ack_clear_board(k); /* the peer may have reneged (RFC 2018 8) */
         k->recovering = false;

@@ -220,7 +220,7 @@ static void tcp_keys(void **state)
     static const char *const congestion[] = {"newreno", "cubic", NULL},
                              *const ecn[] = {"off", "passive", "on", NULL},
                              *const cookies[] = {"off", "on", "always", NULL},
-                             *const mtu[] = {"off", "blackhole", "always", NULL};
+                             *const mtu[] = {"off", "blackhole", NULL};
     (void)state;
 #define X(name, value, least, most) tcp_number(&#name[4], &cfg.name, value, least, most);
     CONFIG_TCP_RINGS(X)
