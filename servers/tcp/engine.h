@@ -103,6 +103,7 @@ struct tcp_conn {
     bool rx_used;              /* the receive ring may hold memory */
     struct {                   /* what the application takes in a round trip (tune.c) */
         uint64_t since, from;  /* time, rx_read */
+        uint64_t taken;        /* in the last round trip; bytes */
         uint32_t rtt_us, echo; /* as a receiver sees it; our timestamp that said so last */
     } drs;
 

@@ -5,9 +5,10 @@
  * wmem_max. A size that the program asked for (SO_RCVBUF, SO_SNDBUF) holds instead.
  *
  * Receive (as Linux, after "Dynamic Right-Sizing"): twice what the application takes in a round
- * trip, so that a sender in slow start finds room for its next window. The round trip is what the
- * peer's echo of our timestamps says, and until there is one what the handshake took. Twice means
- * two of what there was; the ring that grew is the next measure.
+ * trip, and four times while that doubles: what is decided here holds for a round trip, in which a
+ * sender in slow start doubles its window, and at the end of it wants to double it again. The round
+ * trip is what the peer's echo of our timestamps says, and until there is one what the handshake
+ * took.
  *
  * Send: twice what may be under way, when the application keeps the ring full.
  *
@@ -82,7 +83,10 @@ void tcp_tune_rx(struct tcp *t, struct tcp_conn *k)
         uint64_t taken = k->rx_read - k->drs.from;
         k->drs.since = t->now;
         k->drs.from = k->rx_read;
-        want = tcp_tune_shift(2 * taken * rtt / took + INITIAL_SEGMENTS * (uint64_t)k->rcv_mss);
+        taken = taken * rtt / took;
+        uint64_t more = taken > k->drs.taken ? taken - k->drs.taken : 0;
+        k->drs.taken = taken;
+        want = tcp_tune_shift(2 * taken + 4 * more + INITIAL_SEGMENTS * (uint64_t)k->rcv_mss);
         unsigned most = tcp_tune_shift_max(t->cfg->tcp_rmem_max);
         want = want < most ? want : most;
     }

@@ -22,8 +22,15 @@ stack_begin goodput
 netns_add LINK
 STACK_LINK_NS=$LINK STACK_OFFLOAD=no stack_up
 ip -n "$LINK" link set "$DEVICE" up
-in_peer sh -c 'echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save'
-[ "$STACK_SIDE" = eft ] || in_stack sh -c 'echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save'
+# What Linux comes with, whatever this host has made of it.
+defaults() {
+    netns_run "$1" sh -c 'cd /proc/sys/net/ipv4
+        echo 1 >tcp_no_metrics_save
+        echo 4096 131072 6291456 >tcp_rmem
+        echo 4096 16384 4194304 >tcp_wmem'
+}
+defaults "$PEER"
+[ "$STACK_SIDE" = eft ] || defaults "$STACK"
 
 transfer() { # transfer send|receive BYTES LIMIT [options of linkem…]
     local dir=$1 bytes=$2 limit=$3 theirs=receive rc=0

@@ -250,6 +250,32 @@ static void receive_ring_follows_the_path(void **state)
     assert_int_equal(counter(TCP_C_RINGS_GROWN) <= 2, true);
 }
 
+/* While the sender doubles, the window is ahead of it by the next two rounds: what is decided after
+ * a round holds until the end of the next one. */
+static void receive_ring_is_ahead_of_slow_start(void **state)
+{
+    uint64_t at = 0;
+    (void)state;
+    config()->tcp_autotune = 1;
+    config()->tcp_rmem_max = 1 << 17;
+    ts_on = 1;
+    syn_rcvd_state();
+    w.now += 20 * MSEC;
+    inject(TH_ACK, their(0), our(0), NULL, 0);
+    sock_step(&k);
+    for (unsigned round = 2500; round <= 20000; round *= 2) {
+        for (unsigned n = 0; n < round; n += 500) {
+            peer_sends(at, 500);
+            at += 500;
+            app_reads();
+        }
+        later(20 * MSEC);
+    }
+    peer_sends(at, 500); /* the round is over: 80,000 are wanted, rounded up */
+    app_reads();
+    assert_int_equal(ring_shift(&mine()->r.rx), 17);
+}
+
 /* A program that reads slowly, and a peer that sends slowly, keep the first ring. */
 static void slow_streams_keep_the_first_ring(void **state)
 {
@@ -442,6 +468,7 @@ int main(void)
         cmocka_unit_test(send_ring_grows_anywhere),
         T(old_block_waits_for_chains),
         T(receive_ring_follows_the_path),
+        T(receive_ring_is_ahead_of_slow_start),
         T(slow_streams_keep_the_first_ring),
         T(send_ring_follows_the_window),
         T(sizes_of_the_program_hold),
