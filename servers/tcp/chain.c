@@ -157,10 +157,11 @@ void tcp_chain_recover(struct tcp *t)
         uint32_t done = load_acquire(&t->chain_done[id]);
         if (c->generation == done)
             continue;
-        if (c->queue_index >= tail || c->conn >= t->n_conns) {
-            if (c->conn < t->n_conns)
+        const bool sound = c->generation == done + 1 && c->conn < t->used;
+        if (c->queue_index >= tail || !sound) {
+            if (sound)
                 take_back(t, c);
-            /* Nobody else has ever seen this use of it. */
+            /* Nobody else has ever seen this use of it, or it is none. */
             shm_store(&c->generation, done);
             continue;
         }

@@ -221,7 +221,8 @@ struct tcp {
     uint8_t *free_known;    /* during the walk: a bit per record that was found free */
     uint32_t walk;          /* next record that the walk looks at */
     bool walked;
-    bool lost_record;                      /* the walk met one that cannot say whose it was */
+    bool bad_record;  /* the walk met some that do not hold, and left them for its end */
+    bool lost_record; /* the walk met one that cannot say whose it was */
     struct tcp_index_entry *index;         /* table of 2^n entries: from element 2^n on */
     struct tcp_table index_now, index_old; /* old: growth is under way; entry NULL: none */
     unsigned index_shift, index_most;      /* log2 of now's size; of the largest */
@@ -347,6 +348,8 @@ static inline bool conn_has_fin(const struct tcp_conn *k)
 void tcp_record_commit(struct tcp *t, struct tcp_conn *k);
 /* The valid copy, checked. 0, or -EBADMSG when neither copy holds. */
 int tcp_record_load(const struct tcp_conn_shm *s, struct tcp_record *r);
+/* Copy n, whether or not it is the valid one. False: it does not hold in itself. */
+bool tcp_record_copy(const struct tcp_conn_shm *s, unsigned n, struct tcp_record *r);
 /* How many records were ever used; all of them when the word in memory does not hold together. */
 uint32_t tcp_record_load_used(const struct tcp *t);
 void tcp_record_store_used(struct tcp *t);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
  * Committing and loading state. The record lies in two copies: the one that `select` does not name
- * is written, then `select` flips: one store makes the whole change. A version, an epoch and a
- * checksum tell a successor whether a copy is what it was (a wild store, a broken predecessor).
+ * is written, then `select` takes its version: one store makes the whole change. A version, an
+ * epoch and a checksum tell a successor whether a copy is what it was (a wild store, a broken
+ * predecessor), and the version in `select` that it is the one which held last.
  */
 #include "engine.h"
 
@@ -27,32 +28,39 @@ static uint32_t checksum(const struct tcp_record *r)
 void tcp_record_commit(struct tcp *t, struct tcp_conn *k)
 {
     struct tcp_conn_shm *s = &t->shm[k->idx];
-    k->r.version++;
+    const uint32_t other = ~s->select & 1;
+    k->r.version += (k->r.version & 1) == other ? 2 : 1;
     k->r.epoch = t->c->epoch;
     k->r.checksum = checksum(&k->r);
 #ifdef EFT_BREAK_RECORD_ONE_SLOT
-    /* Negative control: in place, so that a crash leaves half of each. */
+    /* Negative control: in the place of the one that holds, so that a crash leaves half of each. */
+    k->r.version++;
+    k->r.checksum = checksum(&k->r);
     struct tcp_record *in_place = &s->record[s->select & 1];
     shm_copy(in_place, &k->r, sizeof k->r / 2);
     shm_copy((uint8_t *)in_place + sizeof k->r / 2, (uint8_t *)&k->r + sizeof k->r / 2,
              sizeof k->r / 2);
+    shm_store_release(&s->select, k->r.version);
 #else
-    uint32_t other = ~s->select & 1;
     shm_copy(&s->record[other], &k->r, sizeof k->r);
     /* Last: from here on the new state holds, with its request id. */
-    shm_store_release(&s->select, other);
+    shm_store_release(&s->select, k->r.version);
 #endif
+}
+
+bool tcp_record_copy(const struct tcp_conn_shm *s, unsigned n, struct tcp_record *r)
+{
+    *r = s->record[n & 1];
+    return r->checksum == checksum(r);
 }
 
 int tcp_record_load(const struct tcp_conn_shm *s, struct tcp_record *r)
 {
-    uint32_t valid = s->select & 1;
-    *r = s->record[valid];
-    if (r->version == 0 && r->kind == TCP_KIND_FREE && r->checksum == 0)
+    const uint32_t select = s->select;
+    const bool sound = tcp_record_copy(s, select, r);
+    if (select == 0 && r->version == 0 && r->kind == TCP_KIND_FREE && r->checksum == 0)
         return 0; /* never used */
-    if (r->checksum != checksum(r))
-        return -EBADMSG;
-    return 0;
+    return sound && r->version == select ? 0 : -EBADMSG;
 }
 
 void tcp_record_store_used(struct tcp *t)

@@ -70,7 +70,7 @@ struct tcp_ring {
 };
 _Static_assert(sizeof(struct tcp_ring) == 24, "tcp_ring");
 
-/* Slow state, in two copies: the other one is written, then `select` flips. */
+/* Slow state, in two copies: the other one is written, then `select` names its version. */
 struct tcp_record {
     uint32_t checksum; /* over all that follows */
     uint32_t version;  /* raised by each write; its low bit is the copy that it lies in */
@@ -126,7 +126,7 @@ struct tcp_conn_shm {
     uint32_t snd_wnd;   /* bytes behind tx_una that the peer takes; stored before tx_una moves */
     uint32_t ooo;       /* bit 0: valid copy; from bit 8: count; other bits: running number */
     uint32_t ts_recent; /* may lag, never lead */
-    uint32_t select;    /* bit 0: valid copy of the record */
+    uint32_t select;    /* version of the record that holds; bit 0: which copy that is */
     uint32_t rx_told;   /* low bits of rx_edge as it was published; stored after */
     struct tcp_record record[2];
 };

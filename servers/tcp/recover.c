@@ -140,6 +140,9 @@ static int load_hot(struct tcp *t, struct tcp_conn *k)
         (conn_has_fin(k) && k->snd_max > k->r.tx_fin + 1) || k->rx_read > k->rx_nxt ||
         k->snd_wnd > 65535u << 14 || (size && k->rx_nxt > k->rx_edge))
         return -EINVAL;
+    /* Without a ring there is nothing that could be sent again. */
+    if (!ring && (conn_has_fin(k) ? k->tx_una < k->r.tx_fin : k->tx_una != k->snd_max))
+        return -EINVAL;
     /* Where the second blocks begin: what was in use when they came lies below. */
     if ((k->r.rx.shift[1] && k->r.rx.switch_at > k->rx_edge) ||
         (k->r.tx.shift[1] && k->r.tx.switch_at > k->tx_free + (1ull << k->r.tx.shift[0])))
@@ -308,33 +311,54 @@ static void fail(struct tcp *t, struct tcp_conn *k, bool attached)
     into_free(t, k);
 }
 
+static bool known(const struct tcp *t, uint32_t idx)
+{
+    return t->conn[idx].ready || (t->free_known[idx / 8] >> (idx % 8) & 1);
+}
+
+/* The record does not hold. One of its copies may say at least whose it was. Called when all that
+ * hold have taken what is theirs, so that an old copy claims nothing of others. */
+static void recover_bad(struct tcp *t, struct tcp_conn *k)
+{
+    const struct tcp_conn_shm *s = &t->shm[k->idx];
+    const bool any = tcp_record_copy(s, s->select, &k->r) || tcp_record_copy(s, ~s->select, &k->r);
+    const struct down_slot *d = any ? tcp_app_down_slot(t, k->r.app, k->r.slot) : NULL;
+    /* It may be of an earlier use of this record or of the slot; then it says nothing. */
+    const bool owned =
+        any && (k->r.app == TCP_NO_APP || (d != NULL && d->generation == k->r.generation &&
+                                           t->app[k->r.app]->slot_conn[k->r.slot] == 0));
+    if (!owned || k->r.kind == TCP_KIND_FREE) {
+        keep_copy(t, k, TCP_FORENSIC_NO_RECORD);
+        k->r = (struct tcp_record){.version = s->select, .app = TCP_NO_APP, .rx_app = TCP_NO_APP};
+        fail(t, k, false);
+        return;
+    }
+    tcp_conn_init(t, k);
+    if (take_over(t, k) != 0) {
+        keep_copy(t, k, TCP_FORENSIC_OWNER);
+        k->r.tx = k->r.rx = (struct tcp_ring){.switch_at = UINT64_MAX};
+        fail(t, k, false);
+        return;
+    }
+    if (k->r.kind == TCP_KIND_CONN) {
+        (void)load_hot(t, k);
+        distrust_hot(t, k);
+    }
+    keep_copy(t, k, TCP_FORENSIC_RECORD);
+    fail(t, k, true);
+}
+
 void tcp_recover_conn(struct tcp *t, uint32_t idx)
 {
     struct tcp_conn *k = &t->conn[idx];
     k->idx = idx;
-    if (k->ready || (t->free_known[idx / 8] >> (idx % 8) & 1))
+    if (known(t, idx))
         return;
-    enum tcp_forensic_reason reason = TCP_FORENSIC_RECORD;
-    bool bad = tcp_record_load(&t->shm[idx], &k->r) != 0;
-    if (bad) {
-        /* The other copy says at least whose it was, if it holds. */
-        struct tcp_conn_shm other = t->shm[idx];
-        other.select ^= 1;
-        if (tcp_record_load(&other, &k->r) != 0)
-            k->r = (struct tcp_record){.version = k->r.version};
-        /* It may be of an earlier use of this record; then it says nothing. */
-        const struct down_slot *d = tcp_app_down_slot(t, k->r.app, k->r.slot);
-        if (k->r.app != TCP_NO_APP && (d == NULL || d->generation != k->r.generation))
-            k->r.kind = TCP_KIND_FREE;
+    if (tcp_record_load(&t->shm[idx], &k->r) != 0) {
+        t->bad_record = true;
+        return;
     }
     if (k->r.kind == TCP_KIND_FREE) {
-        if (bad) {
-            k->r.app = TCP_NO_APP;
-            t->lost_record = true;
-            keep_copy(t, k, TCP_FORENSIC_NO_RECORD);
-            tcp_count(t, TCP_C_RECOVERY_RESETS);
-            tcp_record_commit(t, k);
-        }
         into_free(t, k);
         return;
     }
@@ -353,18 +377,14 @@ void tcp_recover_conn(struct tcp *t, uint32_t idx)
         into_free(t, k);
         return;
     }
-    if (k->r.kind == TCP_KIND_CONN && (load_hot(t, k) != 0 || bad)) {
+    if (k->r.kind == TCP_KIND_CONN && load_hot(t, k) != 0) {
         distrust_hot(t, k);
         /* A closed one has failed before, and was reset and reported then. */
-        if (!bad && k->r.state != TCP_CLOSED) {
-            bad = true;
-            reason = TCP_FORENSIC_COUNTERS;
+        if (k->r.state != TCP_CLOSED) {
+            keep_copy(t, k, TCP_FORENSIC_COUNTERS);
+            fail(t, k, true);
+            return;
         }
-    }
-    if (bad) {
-        keep_copy(t, k, reason);
-        fail(t, k, true);
-        return;
     }
     tcp_count(t, TCP_C_RECOVERED);
     switch (k->r.kind) {
@@ -453,6 +473,10 @@ void tcp_recover_step(struct tcp *t, unsigned records)
         uint32_t idx = t->walk++;
         tcp_recover_conn(t, idx);
     }
-    if (t->walk == t->used)
-        walk_ended(t);
+    if (t->walk < t->used)
+        return;
+    for (uint32_t idx = 0; t->bad_record && idx < t->used; idx++)
+        if (!known(t, idx))
+            recover_bad(t, &t->conn[idx]);
+    walk_ended(t);
 }

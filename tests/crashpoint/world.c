@@ -731,6 +731,8 @@ bool sock_step(struct sock *k)
     uint8_t *upm = k->s->map->entry[REGION_OF_APP(k->app, APP_UP)].base;
     const struct ring_desc *rx = &d->rx[d->select >> 1 & 1], *tx = &d->tx[d->select & 1];
     uint64_t nxt = d->rx_nxt & OFF_MASK;
+    if (rx->block[0].size == 0 || tx->block[0].size == 0)
+        return false;
     if (nxt < k->read_at) {
         violation(k->s->w, "rx_nxt went back");
         return false;
