@@ -39,6 +39,7 @@ static struct area {
 static unsigned areas;
 
 static uint64_t stride = 1, instructions, points, violations;
+static bool expect;  /* one violation is enough */
 static bool judging; /* this process is a judge: no more steps */
 
 static void die(const char *what)
@@ -180,7 +181,7 @@ static pid_t stepped_process(struct side *s)
 
 static unsigned turn(struct side *s)
 {
-    if (judging)
+    if (judging || (expect && violations))
         return world_tcp_turn(s);
     if (areas == 0) {
         share(&s->map->entry[REGION_OF_SERVER(SERVER_ID(SERVER_TCP, 0))]);
@@ -242,7 +243,6 @@ static const struct op *by_name(const char *name)
 int main(int argc, char **argv)
 {
     const char *json = NULL;
-    bool expect = false;
     unsigned operations = 0;
     const struct op *op;
     for (int i = 1; i < argc; i++) {
