@@ -80,6 +80,7 @@ static void damage(const struct tcp *t)
     struct tcp_conn_shm *shm = table(TABLE_TCP_CONNS, &n);
     uint32_t idx = (uint32_t)rnd(t->used);
     struct tcp_chain *chain;
+    struct tcp_ooo_shm *ooo;
     switch (rnd(11)) {
     case 9:
     case 10: /* the copy that held before, perhaps of another connection */
@@ -93,11 +94,12 @@ static void damage(const struct tcp *t)
         break;
     case 2:
     case 3:
-        change(&shm[idx], offsetof(struct tcp_conn_shm, range)); /* hot words */
+        change(&shm[idx], offsetof(struct tcp_conn_shm, record)); /* hot words */
         touch(t, idx);
         break;
     case 4:
-        change(shm[idx].range, sizeof shm[idx].range);
+        ooo = table(TABLE_TCP_OOO, &n);
+        change(&ooo[idx].range[rnd(2)][rnd(4)], sizeof(struct tcp_range));
         touch(t, idx);
         break;
     case 5:
