@@ -32,7 +32,7 @@ void tcp_cc_init(struct tcp *t, struct tcp_conn *k)
 {
     k->cc = (struct tcp_cc){.event = TCP_CC_NONE};
     tcp_hystart_init(&k->cc.hystart);
-    k->cc.round_end = k->snd_nxt;
+    k->cc.round_end = k->snd_max;
     /* A SYN lost once may be chance (RFC 6928 2 leaves it open; Linux forgives one). */
     k->cwnd = k->tries > 1 ? k->mss : tcp_cc_initial(t, k);
     k->ssthresh = TCP_CC_NO_THRESHOLD;
@@ -60,7 +60,7 @@ static void new_round(struct tcp *t, struct tcp_conn *k)
         c->rate = (k->tx_una - c->round_una) * SEC / (t->now - c->round_at);
     c->round_at = t->now;
     c->round_una = k->tx_una;
-    c->round_end = k->snd_nxt;
+    c->round_end = k->snd_max;
     c->used_before = c->used;
     c->used = 0;
     tcp_hystart_round(k);
@@ -199,7 +199,7 @@ void tcp_cc_idle(struct tcp *t, struct tcp_conn *k)
     while (timeouts-- && k->cwnd > restart)
         k->cwnd = k->cwnd / 2 > restart ? k->cwnd / 2 : restart;
     k->cc.used = k->cc.used_before = k->cc.paused_at = 0;
-    k->cc.round_end = k->snd_nxt;
+    k->cc.round_end = k->snd_max;
     if (ops(k)->restart)
         ops(k)->restart(k);
 }
@@ -211,7 +211,7 @@ uint64_t tcp_cc_pacing_rate(const struct tcp *t, const struct tcp_conn *k)
     /* Linux's border: not yet at the rate of slow start when that will end soon. */
     uint64_t percent =
         k->cwnd < k->ssthresh / 2 ? t->cfg->tcp_pacing_ss_percent : t->cfg->tcp_pacing_ca_percent;
-    uint64_t flight = k->snd_nxt - k->tx_una, most = k->cwnd > flight ? k->cwnd : flight;
+    uint64_t flight = k->snd_max - k->tx_una, most = k->cwnd > flight ? k->cwnd : flight;
     /* 2^30 bytes * 10 (at most) * 10^9 fits. */
     return most * percent / 100 * SEC / k->srtt;
 }

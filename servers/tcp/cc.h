@@ -91,7 +91,7 @@ const char *tcp_cc_name(uint8_t algorithm);
 /* Initial and restart window (RFC 6928, 5681 4.1); bytes. */
 uint64_t tcp_cc_initial(const struct tcp *t, const struct tcp_conn *k);
 /* New data was acknowledged, tx_una has moved. bytes: delivered by this ACK (what was SACKed
- * earlier was counted then). flight: snd_nxt - tx_una before it. */
+ * earlier was counted then). flight: snd_max - tx_una before it. */
 void tcp_cc_acked(struct tcp *t, struct tcp_conn *k, uint64_t bytes, uint64_t flight);
 /* Fast recovery begins. cwnd is not above ssthresh afterwards. */
 void tcp_cc_enter_recovery(struct tcp *t, struct tcp_conn *k, uint64_t flight);

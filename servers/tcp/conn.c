@@ -72,6 +72,7 @@ void tcp_conn_init(struct tcp *t, struct tcp_conn *k)
     k->queue_next = k->queue_prev = k->member_next = NO_CONN;
     for (unsigned i = 0; i < TIMERS; i++)
         k->when[i] = NEVER;
+    k->rack.due = NEVER;
     k->quickacks = t->cfg->tcp_quickacks;
     k->rx_used = !t->walked;
     k->last_heard = k->progress_at = t->now;
@@ -110,6 +111,7 @@ struct tcp_conn *tcp_conn_new(struct tcp *t)
 void tcp_conn_free(struct tcp *t, struct tcp_conn *k)
 {
     tcp_timer_stop_all(t, k);
+    tcp_sent_clear(t, k);
     k->r.kind = TCP_KIND_FREE;
     k->r.state = TCP_CLOSED;
     tcp_record_commit(t, k);
@@ -386,6 +388,7 @@ static void end_finish(struct tcp *t, struct tcp_conn *k)
     for (unsigned i = 0; i < TIMERS; i++)
         tcp_timer_set(t, k, i, NEVER);
     k->rexmt = REXMT_NONE;
+    tcp_sent_clear(t, k);
     k->ack_now = k->syn_now = false;
     tcp_lookup_remove(t, k);
     tcp_listen_drop(t, k);

@@ -62,7 +62,12 @@
     X(FORENSIC, "forensic_copies")                                                                 \
     X(RINGS_GROWN, "rings_grown")                                                                  \
     X(GROWTH_REFUSED, "ring_growth_refused")                                                       \
-    X(PAGES_FORGOTTEN, "pages_given_back")
+    X(PAGES_FORGOTTEN, "pages_given_back")                                                         \
+    X(TAIL_PROBES, "tail_loss_probes")                                                             \
+    X(PROBE_RECOVERIES, "losses_found_by_probe")                                                   \
+    X(DSACKS_IN, "dsacks_in")                                                                      \
+    X(SPURIOUS_RECOVERIES, "spurious_fast_recoveries")                                             \
+    X(SPURIOUS_TIMEOUTS, "spurious_timeouts")
 
 enum tcp_counter {
 #define X(id, name) TCP_C_##id,

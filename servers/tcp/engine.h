@@ -4,11 +4,12 @@
  *
  *   server.c    the component: queues, applications, turns
  *   request.c   what applications ask for         listen.c    listeners, claims
- *   input.c     SEGMENT ARRIVES                   output.c    what to send now
+ *   input.c     SEGMENT ARRIVES                   output.c    what to send now; emit.c: sending it
  *   pmtu.c      ICMP, path MTU                    info.c      what TCP_INFO tells
  *   syn.c       ISNs, SYNs for listeners, cookies
- *   rx.c        received data into rings          ack.c       acknowledgements, SACK board
+ *   rx.c        received data into rings          ack.c       acknowledgements
  *   timer.c     what expires, wheel.c when         cc.h        congestion control, round-trip time
+ *   loss.h      losses, and what is under way
  *   conn.c      life of a socket, its down slot   chain.c     send buffers under way
  *   record.c    committed state                   recover.c   a successor's start
  *   lookup.c    index by addresses                ring.c      blocks in application regions
@@ -29,6 +30,7 @@
 #include "libchan/edge/packet.h"
 #include "libchan/edge/syscall_ctl.h"
 #include "libchan/edge/tcp_ip.h"
+#include "loss.h"
 #include "record.h"
 #include "ring.h"
 #include "segment.h"
@@ -40,12 +42,10 @@
 #define SEC  (1000 * MSEC)
 
 enum {
-    TCP_SACKED = 32,     /* ranges on the sender's board */
     TCP_BURST = 16,      /* packets of one connection in one turn */
     TCP_RTO_MAX_S = 120, /* RFC 6298 2.5 allows any cap >= 60 s */
     TCP_PMTU_ENTRIES = 256,
-    TCP_SACK_RECENT = 4, /* segments whose ranges come first in a SACK option */
-    TCP_DUPTHRESH = 3,
+    TCP_SACK_RECENT = 4,           /* segments whose ranges come first in a SACK option */
     TCP_GSO_MAX = 65535 - 60 - 60, /* payload of a super-segment, whatever the headers */
     TCP_GROUP_HASH = 64,
     TCP_INDEX_FIRST = 9,  /* log2 of the first lookup table's size: a page */
@@ -55,16 +55,12 @@ enum {
 #define NO_CONN  UINT32_MAX
 #define NO_CHAIN TCP_NO_CHAIN
 
-enum tcp_timer { TIMER_REXMT = 0, TIMER_DELACK, TIMER_KEEP, TIMER_LIFE, TIMERS };
+enum tcp_timer { TIMER_REXMT = 0, TIMER_LOSS, TIMER_DELACK, TIMER_KEEP, TIMER_LIFE, TIMERS };
 /* Why the retransmission timer runs. */
-enum tcp_rexmt { REXMT_NONE = 0, REXMT_DATA, REXMT_PERSIST, REXMT_PROBE };
+enum tcp_rexmt { REXMT_NONE = 0, REXMT_DATA, REXMT_PERSIST };
 
 /* What holds the sender up. */
 enum tcp_limit { TCP_LIMIT_NONE = 0, TCP_LIMIT_BUSY, TCP_LIMIT_RWND, TCP_LIMIT_SNDBUF, TCP_LIMITS };
-
-struct sacked {
-    uint64_t start, end; /* relative offsets */
-};
 
 struct tcp_conn {
     struct tcp_record r; /* as last committed, or about to be */
@@ -108,22 +104,25 @@ struct tcp_conn {
     } drs;
 
     /* send; relative offsets, the FIN counts one */
-    uint64_t tx_una, snd_nxt, snd_max, tx_free, tx_end;
+    uint64_t tx_una, snd_max, tx_free, tx_end;
     uint32_t mss, pmtu; /* payload per segment now; what the path takes, as far as we know */
     uint32_t gso;       /* largest payload of a packet for ip */
     uint64_t snd_wnd, max_wnd;
     uint32_t snd_wl1, snd_wl2;
     uint32_t chain_first, chain_last; /* 1 + number; under way, in order of sending */
 
-    /* loss recovery, RFC 6675 with few words */
-    unsigned dupacks, n_sacked;
-    struct sacked sacked[TCP_SACKED];
-    bool recovering;
-    bool lost_state;   /* after a timeout, until `recover` */
-    uint64_t recover;  /* snd_max when recovery began */
-    uint64_t rxt_next; /* holes below are retransmitted */
-    uint64_t rxt_mark; /* snd_max when the hole at tx_una was retransmitted */
-    bool rxt_first;    /* the first one goes out whatever the pipe */
+    /* loss recovery: loss.h */
+    struct tcp_sent_board sent;
+    struct tcp_rack rack;
+    struct tcp_prr prr;
+    struct tcp_undo undo;
+    unsigned dupacks;
+    bool recovering;  /* fast recovery, until `recover` is acknowledged */
+    bool lost_state;  /* after a timeout, until then */
+    bool send_first;  /* the first lost one goes out whatever the window */
+    uint8_t frto;     /* enum tcp_frto */
+    uint64_t recover; /* snd_max when it began; 0: never */
+    uint64_t small;   /* end of the last segment that was not full; 0: none */
     /* congestion control */
     uint64_t cwnd, ssthresh; /* bytes */
     uint64_t idle_since;     /* time of the last data sent */
@@ -136,11 +135,9 @@ struct tcp_conn {
     uint64_t rtt_round;               /* a round trip ends when it is acknowledged */
     unsigned rtt_samples, rtt_weight; /* in this one, in the last one */
     unsigned backoff, tries;
-    uint64_t rtt_seq, rtt_start; /* one timed segment; rtt_start 0: none */
-    uint64_t when[TIMERS];       /* NEVER: off */
-    uint8_t rexmt;               /* enum tcp_rexmt */
-    bool tail_probed;            /* since the last progress */
-    bool lost_all;               /* in recovery: all below the highest SACK is lost */
+    uint64_t rtt_start;    /* when the SYN was sent, once; 0: no use */
+    uint64_t when[TIMERS]; /* NEVER: off */
+    uint8_t rexmt;         /* enum tcp_rexmt */
     uint64_t last_heard, progress_at;
     unsigned keep_probes;
     uint64_t challenge_at; /* until then what is not acceptable is not answered */
@@ -245,6 +242,7 @@ struct tcp {
     struct chan_tx tx_ip, tx_sys, ret_driver[CONFIG_INTERFACES], ret_ip;
     uint64_t replay_end; /* inputs below it may have been handled by our predecessor */
 
+    struct sent_slab sent;
     struct tcp_chain *chains;
     const uint32_t *chain_done;
     uint32_t n_chains, chain_next;
@@ -462,8 +460,11 @@ void tcp_timer_set(struct tcp *t, struct tcp_conn *k, enum tcp_timer timer, uint
 void tcp_timer_stop_all(struct tcp *t, struct tcp_conn *k);
 void tcp_timer_run(struct tcp *t, unsigned quota);
 uint64_t tcp_timer_next(const struct tcp *t);
-void tcp_timer_rexmt_arm(struct tcp *t, struct tcp_conn *k);
 void tcp_timer_keep_arm(struct tcp *t, struct tcp_conn *k);
+
+/* --- rexmt.c --- */
+void tcp_timer_rexmt_arm(struct tcp *t, struct tcp_conn *k);
+void tcp_timer_rexmt_expire(struct tcp *t, struct tcp_conn *k);
 
 /* --- rx.c --- */
 enum rx_result { RX_OK = 0, RX_BAD_CHECKSUM = 1 };
@@ -482,10 +483,6 @@ void tcp_rx_answered(const struct tcp *t, struct tcp_conn *k); /* new data leave
 /* False: the segment is to be dropped (an ACK may have been scheduled). */
 bool tcp_ack_process(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
 void tcp_ack_set_window(struct tcp *t, struct tcp_conn *k, uint64_t wnd);
-uint64_t tcp_ack_sacked_bytes(const struct tcp_conn *k);
-uint64_t tcp_ack_pipe(const struct tcp_conn *k);
-uint64_t tcp_ack_lost_edge(const struct tcp_conn *k);
-void tcp_ack_clear_board(struct tcp_conn *k);
 
 /* --- input.c --- */
 /* False: held; the same packet is to be offered again. */
@@ -500,6 +497,12 @@ uint32_t tcp_pmtu_get(struct tcp *t, const struct ip_addr *to);
 void tcp_pmtu_timeout(struct tcp *t, struct tcp_conn *k);
 bool tcp_icmp(struct tcp *t, const struct packet *p); /* false: held, as tcp_input() */
 
+/* --- emit.c --- */
+/* Sends [start, start + len) with `flags`, an ACK and the window. False: no room or no chain now.
+ */
+bool tcp_emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len, uint8_t flags);
+void tcp_emit_syn(struct tcp *t, struct tcp_conn *k);
+
 /* --- output.c --- */
 void tcp_output(struct tcp *t, struct tcp_conn *k);
 bool tcp_output_reset(struct tcp *t, const struct tcp_conn *k);
@@ -507,7 +510,8 @@ void tcp_output_reset_for(struct tcp *t, const struct tcp_seg *s);
 struct tcp_seg tcp_output_syn(const struct tcp *t, const struct tcp_conn *k);
 bool tcp_output_bare(struct tcp *t, const struct tcp_seg *s, uint8_t tos, uint8_t ttl);
 bool tcp_output_probe(struct tcp *t, struct tcp_conn *k);
-bool tcp_output_tail(struct tcp *t, struct tcp_conn *k);
+/* A tail loss probe: new data, or the last segment again. False: neither can go now. */
+bool tcp_output_tail(struct tcp *t, struct tcp_conn *k, bool *again);
 void tcp_conn_route(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_set_mss(struct tcp *t, struct tcp_conn *k, uint32_t mtu);
 uint32_t tcp_clock(const struct tcp *t, const struct tcp_conn *k);

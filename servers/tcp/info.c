@@ -10,9 +10,9 @@
  * done what it could. */
 void tcp_info_limit(struct tcp *t, struct tcp_conn *k)
 {
-    uint64_t unsent = k->tx_end > k->snd_nxt ? k->tx_end - k->snd_nxt : 0;
+    uint64_t unsent = k->tx_end > k->snd_max ? k->tx_end - k->snd_max : 0;
     enum tcp_limit now = TCP_LIMIT_NONE;
-    if (unsent && k->tx_una + k->snd_wnd < k->snd_nxt + k->mss)
+    if (unsent && k->tx_una + k->snd_wnd < k->snd_max + k->mss)
         now = TCP_LIMIT_RWND;
     else if (!unsent && k->snd_max > k->tx_una && k->tx_end - k->tx_free == ring_bytes(&k->r.tx))
         now = TCP_LIMIT_SNDBUF;
@@ -44,7 +44,7 @@ static uint8_t ca_state(const struct tcp_conn *k)
         return INFO_CA_RECOVERY;
     if (k->cc.event == TCP_CC_ECN && k->tx_una < k->cc.event_end)
         return INFO_CA_CWR;
-    return k->n_sacked || k->dupacks ? INFO_CA_DISORDER : INFO_CA_OPEN;
+    return k->sent.sacked_segs || k->dupacks ? INFO_CA_DISORDER : INFO_CA_OPEN;
 }
 
 static uint32_t segments(const struct tcp_conn *k, uint64_t bytes)
@@ -77,8 +77,9 @@ struct sock_info tcp_info(const struct tcp *t, const struct tcp_conn *k)
         .ato = t->cfg->tcp_delack_ms * 1000,
         .snd_mss = k->mss,
         .rcv_mss = k->rcv_mss,
-        .unacked = segments(k, k->snd_nxt > k->tx_una ? k->snd_nxt - k->tx_una : 0),
-        .sacked = segments(k, tcp_ack_sacked_bytes(k)),
+        .unacked = segments(k, k->snd_max - k->tx_una),
+        .sacked = k->sent.sacked_segs,
+        .lost = segments(k, k->sent.lost_bytes),
         .last_data_sent = ms_ago(t, k->stat.data_sent_at),
         .last_data_recv = ms_ago(t, k->rx_at),
         .last_ack_recv = ms_ago(t, k->last_heard),

@@ -1,18 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * What to send now (RFC 9293 3.8, 5681, 6675), and sending it: one slot of the queue to ip is one
- * segment, or one super-segment that the driver or device cuts at gso_size.
- *
- * Order for each packet: chain taken, snd_max and rx_edge stored, slot filled, tail published (at
- * the end of the turn). A successor therefore never meets an ACK for something that snd_max does
- * not cover, and never takes back a window.
+ * What to send now (RFC 9293 3.8, 5681): what is lost first, then new data, as far as windows,
+ * Nagle and TCP_CORK allow. How one packet leaves is in emit.c.
  */
 #include "engine.h"
-
-uint32_t tcp_clock(const struct tcp *t, const struct tcp_conn *k)
-{
-    return (uint32_t)(t->now / MSEC) + k->r.ts_offset;
-}
 
 static unsigned ip_header(const struct tcp_conn *k)
 {
@@ -34,13 +25,6 @@ void tcp_conn_set_mss(struct tcp *t, struct tcp_conn *k, uint32_t mtu)
     k->pmtu = mtu;
 }
 
-static uint16_t own_mss(const struct tcp *t, const struct tcp_conn *k)
-{
-    struct route r;
-    uint32_t mtu = route_lookup(t->cfg, &k->r.remote.addr, &r) == 0 ? r.mtu : 1500;
-    return (uint16_t)(mtu - ip_header(k) - 20);
-}
-
 /* Path MTU, and what may be handed down at once. */
 void tcp_conn_route(struct tcp *t, struct tcp_conn *k)
 {
@@ -51,409 +35,206 @@ void tcp_conn_route(struct tcp *t, struct tcp_conn *k)
         mtu = r.mtu;
         offload = t->cfg->interface[r.interface].offload;
     }
+    k->advmss = (uint16_t)(mtu - ip_header(k) - 20); /* what we take, whatever the path */
     uint32_t known = tcp_pmtu_get(t, &k->r.remote.addr);
     if (known && known < mtu)
         mtu = known;
-    k->advmss = own_mss(t, k);
     tcp_conn_set_mss(t, k, mtu);
     k->gso = offload ? TCP_GSO_MAX / k->mss * k->mss : k->mss;
-}
-
-/* --- one packet --- */
-
-static void fill(struct tcp *t, struct packet *p, const struct tcp_seg *s)
-{
-    memset(p, 0, offsetof(struct packet, hdr));
-    p->hdr_len = (uint16_t)tcp_segment_emit(p->hdr, s);
-    p->l3 = (uint8_t)p->hdr_len;
-    p->protocol = 6;
-    p->direction = RULE_OUT;
-    p->csum = CSUM_PARTIAL;
-    p->origin = t->c->id;
-    p->payload_len = s->len;
-    p->chain = NO_CHAIN;
-    p->flags = PACKET_DONT_FRAGMENT;
-    p->src = s->local.addr;
-    p->dst = s->remote.addr;
-}
-
-static bool queue_room(struct tcp *t)
-{
-    return chan_tx_room(&t->tx_ip, 1);
-}
-
-static void put(struct tcp *t, const struct packet *p)
-{
-    void *slot;
-    if (chan_tx_reserve(&t->tx_ip, 0, t->out_number++, 0, &slot) != CHAN_OK)
-        return; /* there was room a moment ago; whatever it was can be built again */
-    packet_put(slot, p);
-    chan_tx_commit(&t->tx_ip);
-    tcp_count(t, TCP_C_SEGS_OUT);
-}
-
-static void acked_now(struct tcp *t, struct tcp_conn *k)
-{
-    k->ack_now = false;
-    k->unacked = 0;
-    tcp_timer_set(t, k, TIMER_DELACK, NEVER);
-    uint64_t ack = k->rx_nxt + (k->rx_fin ? 1 : 0);
-    if ((k->rx_acked != ack || k->rx_told != (uint32_t)k->rx_edge) && !k->awaiting) {
-        k->awaiting = true;
-        t->acked[t->n_acked++] = k->idx;
-    }
-    k->rx_acked = ack;
-    k->rx_told = (uint32_t)k->rx_edge;
-}
-
-static void put_pieces(struct tcp *t, struct tcp_conn *k, struct packet *p, uint64_t start,
-                       uint32_t len)
-{
-    while (len > 0 && p->pieces < PACKET_PIECES) {
-        uint64_t contig, off = ring_offset(&k->r.tx, k->r.tx_base + start, start, &contig);
-        uint32_t n = len < contig ? len : (uint32_t)contig;
-        p->piece[p->pieces++] = (struct rptr){.off = off,
-                                              .len = n,
-                                              .region = REGION_OF_APP(k->r.app, APP_UP),
-                                              .generation = t->app[k->r.app]->up_generation};
-        start += n;
-        len -= n;
-    }
-}
-
-/* Sends [start, start + len) with `flags`. False: no room or no chain now. */
-static bool emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len, uint8_t flags)
-{
-    struct packet p;
-    struct tcp_seg s = {
-        .local = k->r.local,
-        .remote = k->r.remote,
-        .seq = conn_seq(k, start),
-        .ack = conn_rcv_nxt(k),
-        .flags = flags | TH_ACK,
-        .len = len,
-        .has_ts = k->r.flags & TCPF_TIMESTAMPS,
-        .tsval = tcp_clock(t, k),
-        .tsecr = k->ts_recent,
-    };
-    if (!queue_room(t))
-        return false;
-    uint32_t chain = NO_CHAIN;
-    if (len) {
-        chain = tcp_chain_take(t, k, start);
-        if (chain == NO_CHAIN)
-            return false;
-    }
-    uint64_t edge = tcp_rx_window(t, k, &s.wnd);
-    if (edge != k->rx_edge) {
-        k->rx_edge = edge;
-        /* Before the segment: the window that it opens may never be taken back. */
-        shm_store(&t->shm[k->idx].rx_edge, edge);
-    }
-    if (!len && !(flags & (TH_FIN | TH_RST)) && (k->r.flags & TCPF_SACK))
-        s.sacks = tcp_rx_sacks(k, s.sack, s.has_ts ? 3 : 4);
-    k->dsack_due = false;
-    fill(t, &p, &s);
-    p.tos = k->r.tos;
-    p.ttl = k->r.ttl;
-    if (len) {
-        put_pieces(t, k, &p, start, len);
-        p.gso_size = len > k->mss ? (uint16_t)k->mss : 0;
-        p.chain = chain;
-        p.chain_generation = t->chains[chain].generation;
-    }
-    uint64_t end = start + len + (flags & TH_FIN ? 1 : 0);
-    if ((len || (flags & TH_FIN)) && end > k->snd_max) { /* a probe is below what was sent */
-        if (start + len > k->snd_max) {
-            tcp_count_add(t, TCP_C_BYTES_SENT, start + len - k->snd_max);
-            tcp_rx_answered(t, k);
-        }
-        k->snd_max = end;
-        /* Before the segment is published: its ACK must be acceptable to a successor. */
-#ifdef EFT_BREAK_SND_MAX_AFTER
-        put(t, &p);
-        chan_tx_publish(&t->tx_ip);
-        shm_store(&t->shm[k->idx].snd_max, end);
-        return true;
-#endif
-        shm_store(&t->shm[k->idx].snd_max, end);
-    }
-    put(t, &p);
-    uint32_t segs = len > k->mss ? (len + k->mss - 1) / k->mss : 1;
-    k->segs_out += segs;
-    if (len) {
-        tcp_count_add(t, TCP_C_BYTES_OUT, len);
-        k->stat.data_segs_out += segs;
-        k->stat.bytes_sent += len;
-        k->stat.data_sent_at = t->now;
-    }
-    acked_now(t, k);
-    return true;
-}
-
-/* Our SYN or SYN-ACK. Its window is what was advertised first, and is not scaled (RFC 7323 2.2). */
-struct tcp_seg tcp_output_syn(const struct tcp *t, const struct tcp_conn *k)
-{
-    bool passive = k->r.state == TCP_SYN_RCVD;
-    const struct stack_config *cfg = t->cfg;
-    struct tcp_seg s = {
-        .local = k->r.local,
-        .remote = k->r.remote,
-        .seq = k->r.iss,
-        .ack = passive ? k->r.irs + 1 : 0,
-        .flags = passive ? TH_SYN | TH_ACK : TH_SYN,
-        .mss = own_mss(t, k),
-        .has_ts = passive ? (k->r.flags & TCPF_TIMESTAMPS) != 0 : cfg->tcp_timestamps,
-        .sack_ok = passive ? (k->r.flags & TCPF_SACK) != 0 : cfg->tcp_sack,
-        .has_wscale = passive ? (k->r.flags & TCPF_WSCALE) != 0 : cfg->tcp_window_scaling,
-        .wscale = k->r.rcv_wscale,
-        .tsval = tcp_clock(t, k),
-        .tsecr = k->ts_recent,
-    };
-    if (k->r.maxseg && s.mss > k->r.maxseg)
-        s.mss = k->r.maxseg;
-    uint64_t edge = k->rx_edge;
-    if (edge == 0) {
-        edge = k->r.rx.shift[0]    ? ring_bytes(&k->r.rx)
-               : k->r.rcvbuf_shift ? 1ull << k->r.rcvbuf_shift
-                                   : cfg->tcp_rcvbuf;
-        edge -= 1ull << k->r.rcv_wscale;
-    }
-    s.wnd = (uint16_t)(edge < 65535 ? edge : 65535);
-    return s;
-}
-
-/* A segment without payload. False: no room in the queue. */
-bool tcp_output_bare(struct tcp *t, const struct tcp_seg *s, uint8_t tos, uint8_t ttl)
-{
-    if (!queue_room(t))
-        return false;
-    struct packet p;
-    fill(t, &p, s);
-    p.tos = tos;
-    p.ttl = ttl;
-    put(t, &p);
-    return true;
-}
-
-static void emit_syn(struct tcp *t, struct tcp_conn *k)
-{
-    struct tcp_seg s = tcp_output_syn(t, k);
-    if (!queue_room(t)) {
-        tcp_conn_dirty(t, k);
-        return;
-    }
-    if (k->rx_edge == 0) {
-        k->rx_edge = s.wnd;
-        shm_store(&t->shm[k->idx].rx_edge, k->rx_edge);
-    }
-    tcp_output_bare(t, &s, k->r.tos, k->r.ttl);
-    k->segs_out++;
-    if (k->r.state == TCP_SYN_RCVD)
-        acked_now(t, k); /* it acknowledges the SYN and says the window */
-    k->syn_now = k->ack_now = false;
-    if (k->tries == 0 && k->rtt_start == 0) {
-        k->rtt_start = t->now;
-        k->rtt_seq = 0;
-    }
-}
-
-/* --- resets, probes --- */
-
-bool tcp_output_reset(struct tcp *t, const struct tcp_conn *k)
-{
-    struct tcp_seg s = {.local = k->r.local,
-                        .remote = k->r.remote,
-                        .seq = conn_seq(k, k->snd_max),
-                        .ack = conn_rcv_nxt(k),
-                        .flags = TH_RST | TH_ACK};
-    if (!queue_room(t))
-        return false;
-    struct packet p;
-    fill(t, &p, &s);
-    put(t, &p);
-    tcp_count(t, TCP_C_RESETS_OUT);
-    return true;
-}
-
-/* To somebody without a connection (RFC 9293 3.10.7.1); limited, as each is an answer to a
- * stranger. */
-void tcp_output_reset_for(struct tcp *t, const struct tcp_seg *in)
-{
-    if (in->flags & TH_RST)
-        return;
-    if (t->now / SEC != t->rst_at) {
-        t->rst_at = t->now / SEC;
-        t->rst_n = 0;
-    }
-    if (++t->rst_n > t->cfg->tcp_resets_per_s || !queue_room(t))
-        return;
-    struct tcp_seg s = {.local = in->local, .remote = in->remote, .flags = TH_RST};
-    if (in->flags & TH_ACK) {
-        s.seq = in->ack;
-    } else {
-        s.flags |= TH_ACK;
-        s.ack = in->seq + in->len + (in->flags & TH_SYN ? 1 : 0) + (in->flags & TH_FIN ? 1 : 0);
-    }
-    struct packet p;
-    fill(t, &p, &s);
-    put(t, &p);
-    tcp_count(t, TCP_C_RESETS_OUT);
-}
-
-/* Window probe and keepalive: an old sequence number, no data, so that the peer must answer. */
-bool tcp_output_probe(struct tcp *t, struct tcp_conn *k)
-{
-    return emit(t, k, k->tx_una - 1, 0, 0);
-}
-
-static uint64_t data_end(const struct tcp_conn *k)
-{
-    return conn_has_fin(k) && k->tx_end > k->r.tx_fin ? k->r.tx_fin : k->tx_end;
-}
-
-static void count_retrans(struct tcp *t, struct tcp_conn *k, uint32_t len)
-{
-    uint32_t n = len > k->mss ? (len + k->mss - 1) / k->mss : 1;
-    k->retrans_total += n;
-    k->stat.bytes_retrans += len;
-    t->counter[TCP_C_RETRANS] += n - 1;
-    tcp_count(t, TCP_C_RETRANS);
-}
-
-/* The last segment once more. */
-bool tcp_output_tail(struct tcp *t, struct tcp_conn *k)
-{
-    uint64_t end = k->snd_max < data_end(k) ? k->snd_max : data_end(k);
-    uint64_t start = end > k->tx_una + k->mss ? end - k->mss : k->tx_una;
-    bool fin = conn_has_fin(k) && k->snd_max > k->r.tx_fin;
-    if (start >= end && !fin)
-        return false;
-    count_retrans(t, k, 1);
-    k->rtt_start = 0;
-    return emit(t, k, start, (uint32_t)(end - start), (uint8_t)(TH_PUSH | (fin ? TH_FIN : 0)));
 }
 
 /* --- what to send --- */
 
 enum { SENT = 1, NOTHING = 0, BLOCKED = -1 };
 
-/* Past the SACKed range that holds `at`; *limit becomes the start of the next one. */
-static uint64_t skip_sacked(const struct tcp_conn *k, uint64_t at, uint64_t *limit)
+static uint64_t data_end(const struct tcp_conn *k)
 {
-    for (unsigned i = 0; i < k->n_sacked; i++) {
-        if (k->sacked[i].start <= at && at < k->sacked[i].end)
-            at = k->sacked[i].end;
-        else if (k->sacked[i].start > at) {
-            if (k->sacked[i].start < *limit)
-                *limit = k->sacked[i].start;
-            break;
-        }
-    }
-    return at;
+    return conn_has_fin(k) && k->tx_end > k->r.tx_fin ? k->r.tx_fin : k->tx_end;
+}
+
+/* Is what ends at `end` followed by our FIN at once? */
+static bool fin_at(const struct tcp_conn *k, uint64_t end)
+{
+    return conn_has_fin(k) && end == k->r.tx_fin;
+}
+
+static uint64_t room(const struct tcp_conn *k)
+{
+    uint64_t pipe = tcp_loss_pipe(k), left = k->cwnd > pipe ? k->cwnd - pipe : 0;
+    /* Whatever the window became: one segment may always be under way. */
+    return pipe == 0 && left < k->mss ? k->mss : left;
+}
+
+/* A record, or as much of it as may go, once more. */
+static int send_again(struct tcp *t, struct tcp_conn *k, struct tcp_sent *r, uint64_t most)
+{
+    uint64_t end = r->end;
+    if (conn_has_fin(k) && end > k->r.tx_fin)
+        end = k->r.tx_fin;
+    uint64_t len = end - r->start;
+    if (len > most)
+        len = most;
+    if (len > k->gso)
+        len = k->gso;
+    uint64_t stop = r->start + len;
+    bool fin = fin_at(k, stop) && r->end > k->r.tx_fin;
+    if (stop + fin < r->end && tcp_sent_cut(t, k, r, stop + fin) == NULL)
+        return BLOCKED;
+    if (!tcp_emit(t, k, r->start, (uint32_t)len, (uint8_t)(TH_PUSH | (fin ? TH_FIN : 0))))
+        return BLOCKED;
+    tcp_sent_again(t, k, r);
+    k->retrans_total += r->segs;
+    k->stat.bytes_retrans += len;
+    tcp_count_add(t, TCP_C_RETRANS, r->segs);
+    tcp_loss_sent_again(t, k, r->segs);
+    return SENT;
 }
 
 static int send_lost(struct tcp *t, struct tcp_conn *k)
 {
-    uint64_t limit = tcp_ack_lost_edge(k);
-    uint64_t at = k->rxt_next > k->tx_una ? k->rxt_next : k->tx_una;
-    at = skip_sacked(k, at, &limit);
-    if (at >= limit)
+    struct tcp_sent *r = sent_of(&t->sent, k->sent.seq.first);
+    /* The left edge before all others: a peer that has no room for more holes drops these. */
+    if (r == NULL || r->state != SENT_LOST)
+        r = sent_of(&t->sent, k->sent.lost.first);
+    uint64_t most = room(k), win_end = k->tx_una + k->snd_wnd;
+    if (r == NULL || k->frto == FRTO_NEW)
         return NOTHING;
-    uint64_t pipe = tcp_ack_pipe(k), room = k->cwnd > pipe ? k->cwnd - pipe : 0;
-    if (k->rxt_first && room < k->mss)
-        room = k->mss;
-    if (room < k->mss && room < limit - at)
+    if (k->send_first && most < k->mss)
+        most = k->mss;
+    if (!conn_has_fin(k) || r->start < k->r.tx_fin) {
+        /* The peer may have taken its window back. */
+        if (r->start >= win_end)
+            return NOTHING;
+        if (most > win_end - r->start)
+            most = win_end - r->start;
+    }
+    if (most < r->end - r->start)
+        most -= most % k->mss;
+    if (most == 0)
         return NOTHING;
-    uint64_t end = data_end(k), len = limit - at;
-    if (len > room)
-        len = room - room % k->mss;
-    if (len > k->gso)
-        len = k->gso;
-    if (at + len > end)
-        len = end > at ? end - at : 0;
-    bool fin = conn_has_fin(k) && at + len == k->r.tx_fin && limit > k->r.tx_fin &&
-               k->snd_max > k->r.tx_fin;
-    if (len == 0 && !fin)
-        return NOTHING;
-    if (!emit(t, k, at, (uint32_t)len, (uint8_t)(TH_PUSH | (fin ? TH_FIN : 0))))
-        return BLOCKED;
-    count_retrans(t, k, (uint32_t)len);
-    if (at == k->tx_una)
-        k->rxt_mark = k->snd_max;
-    k->rxt_next = at + len + (fin ? 1 : 0);
-    k->rxt_first = false;
-    if (k->rexmt == REXMT_NONE)
-        tcp_timer_rexmt_arm(t, k);
-    return SENT;
+    uint64_t before = k->sent.lost_bytes;
+    int sent = send_again(t, k, r, most);
+    if (sent == SENT) {
+        k->prr.out += before - k->sent.lost_bytes;
+        k->send_first = false;
+        if (k->rexmt != REXMT_DATA)
+            tcp_timer_rexmt_arm(t, k);
+    }
+    return sent;
 }
 
-/* May less than a full segment leave? RFC 9293 3.8.6.2.1 (silly windows), Nagle, TCP_CORK. */
-static bool small_may_go(const struct tcp_conn *k, uint64_t at, uint64_t len, bool tail)
+/* May less than a full segment leave? RFC 9293 3.8.6.2.1 (silly windows); Nagle as Minshall has it:
+ * one that is not full may be under way, and as many full ones as there are; TCP_CORK. */
+static bool small_may_go(const struct tcp_conn *k, uint64_t len, bool tail)
 {
-    if (at < k->snd_max || k->push_now)
+    if (k->push_now)
         return true;
     if (tail) {
         if (conn_has_fin(k))
             return true;
         if (k->r.flags & TCPF_CORK)
             return false;
-        return (k->r.flags & TCPF_NODELAY) || k->snd_nxt == k->tx_una;
+        return (k->r.flags & TCPF_NODELAY) || k->small <= k->tx_una;
     }
     return len * 2 >= k->max_wnd && k->max_wnd;
 }
 
-static int send_next(struct tcp *t, struct tcp_conn *k)
+static int send_range(struct tcp *t, struct tcp_conn *k, uint64_t len, bool fin)
 {
-    uint64_t limit = UINT64_MAX, at = k->snd_nxt, end = data_end(k);
-    if (at < k->snd_max && k->n_sacked) {
-        at = skip_sacked(k, at, &limit);
-        if (at > k->snd_nxt)
-            k->snd_nxt = at;
-    }
-    uint64_t win_end = k->tx_una + k->snd_wnd;
-    uint64_t pipe = tcp_ack_pipe(k), room = k->cwnd > pipe ? k->cwnd - pipe : 0;
-    uint64_t stop = end < limit ? end : limit;
-    uint64_t len = 0;
-    if (at < stop && at < win_end) {
-        len = (stop < win_end ? stop : win_end) - at;
-        if (len > room)
-            len = room;
-        if (len > k->gso)
-            len = k->gso;
-        bool tail = at + len == end;
-        uint64_t rest = len % k->mss;
-        if (rest && !small_may_go(k, at, rest, tail) &&
-            !(len < k->mss && pipe == 0 && len == room && room))
-            len -= rest;
-        if (len == 0)
-            return NOTHING;
-    }
-    bool fin = conn_has_fin(k) && at + len == k->r.tx_fin && k->snd_nxt <= k->r.tx_fin &&
-               at + len <= win_end && at >= k->tx_una;
-    if (len == 0 && !fin)
-        return NOTHING;
-    bool again = at < k->snd_max;
+    uint64_t at = k->snd_max, stop = at + len;
     uint8_t flags = fin ? TH_FIN : 0;
-    if (at + len == end)
+    if (stop == data_end(k))
         flags |= TH_PUSH;
-    if (!emit(t, k, at, (uint32_t)len, flags))
+    if (!tcp_sent_ready(t) || !tcp_emit(t, k, at, (uint32_t)len, flags))
         return BLOCKED;
-    k->snd_nxt = at + len + (fin ? 1 : 0);
+    tcp_sent_add(t, k, at, stop + fin);
+    if (len % k->mss)
+        k->small = stop;
     k->push_now = false;
-    if (again) {
-        count_retrans(t, k, (uint32_t)len);
-        k->rtt_start = 0;
-    } else if (k->rtt_start == 0 && !k->lost_state) {
-        k->rtt_seq = k->snd_nxt;
-        k->rtt_start = t->now;
-    }
+    k->prr.out += len;
     k->idle_since = t->now;
-    if (k->rexmt != REXMT_DATA && k->rexmt != REXMT_PROBE) {
+    if (k->rexmt != REXMT_DATA) {
         k->progress_at = t->now;
         tcp_timer_rexmt_arm(t, k);
     }
     return SENT;
+}
+
+static int send_new(struct tcp *t, struct tcp_conn *k)
+{
+    uint64_t at = k->snd_max, end = data_end(k), win_end = k->tx_una + k->snd_wnd;
+    uint64_t len = 0;
+    if (at < end && at < win_end) {
+        uint64_t most = room(k);
+        len = (end < win_end ? end : win_end) - at;
+        if (len > most)
+            len = most;
+        if (len > k->gso)
+            len = k->gso;
+        uint64_t rest = len % k->mss;
+        if (rest && !small_may_go(k, rest, at + len == end))
+            len -= rest;
+        if (len == 0)
+            return NOTHING;
+    }
+    bool fin = fin_at(k, at + len) && at + len <= win_end;
+    if (len == 0 && !fin)
+        return NOTHING;
+    return send_range(t, k, len, fin);
+}
+
+/* RFC 8985 7.3: new data if there is any that the peer takes, whatever the congestion window; else
+ * the last segment again. */
+bool tcp_output_tail(struct tcp *t, struct tcp_conn *k, bool *again)
+{
+    uint64_t end = data_end(k), win_end = k->tx_una + k->snd_wnd, at = k->snd_max;
+    *again = !(at < end && at < win_end);
+    if (!*again) {
+        uint64_t len = (end < win_end ? end : win_end) - at;
+        if (len > k->mss)
+            len = k->mss;
+        return send_range(t, k, len, fin_at(k, at + len) && at + len <= win_end) == SENT;
+    }
+    struct tcp_sent *r = sent_of(&t->sent, k->sent.seq.last);
+    if (r == NULL || r->state != SENT_OUT || r->start >= win_end)
+        return false;
+    if (r->end - r->start > k->mss && (r = tcp_sent_cut(t, k, r, r->end - k->mss)) == NULL)
+        return false;
+    return send_again(t, k, r, k->mss) == SENT;
+}
+
+static bool send_ack(struct tcp *t, struct tcp_conn *k)
+{
+    if (tcp_emit(t, k, k->snd_max, 0, 0))
+        return true;
+    tcp_conn_dirty(t, k);
+    return false;
+}
+
+static void send_data(struct tcp *t, struct tcp_conn *k)
+{
+    unsigned n = 0, fresh = 0;
+    int sent;
+    if (k->snd_max == k->tx_una && t->now - k->idle_since > k->rto)
+        tcp_cc_idle(t, k);
+    do {
+        sent = k->sent.lost.first ? send_lost(t, k) : NOTHING;
+        if (sent == NOTHING) {
+            sent = send_new(t, k);
+            fresh += sent == SENT;
+        }
+    } while (sent == SENT && ++n < TCP_BURST);
+    if (sent != NOTHING)
+        tcp_conn_dirty(t, k); /* more to do, or to be tried again */
+    if (k->frto == FRTO_NEW && sent == NOTHING && !fresh && k->snd_max == k->recover) {
+        /* There is nothing new to send: the usual way (RFC 5682 3.1 step 2b). */
+        k->frto = FRTO_OFF;
+        tcp_conn_dirty(t, k);
+    }
+    if (k->rexmt == REXMT_NONE && k->tx_end > k->snd_max)
+        tcp_timer_rexmt_arm(t, k); /* kept back by the window: probe it */
+    if (n)
+        tcp_rack_arm(t, k);
 }
 
 void tcp_output(struct tcp *t, struct tcp_conn *k)
@@ -462,34 +243,18 @@ void tcp_output(struct tcp *t, struct tcp_conn *k)
         return;
     if (k->r.state == TCP_SYN_SENT || k->r.state == TCP_SYN_RCVD) {
         if (k->syn_now)
-            emit_syn(t, k);
-        else if (k->ack_now && k->r.state == TCP_SYN_RCVD && !emit(t, k, 0, 0, 0))
-            tcp_conn_dirty(t, k);
+            tcp_emit_syn(t, k);
+        else if (k->ack_now && k->r.state == TCP_SYN_RCVD)
+            send_ack(t, k);
         return;
     }
-    uint64_t ack_at = k->snd_nxt > k->snd_max ? k->snd_nxt : k->snd_max;
-    if (k->ack_now && (k->n_ooo || k->dsack_due) && !emit(t, k, ack_at, 0, 0)) {
-        tcp_conn_dirty(t, k);
+    /* With blocks of SACK, which data segments do not carry. */
+    if (k->ack_now && (k->n_ooo || k->dsack_due) && !send_ack(t, k))
         return;
-    }
-    if (k->r.state != TCP_TIME_WAIT && k->r.state != TCP_FIN_WAIT_2) {
-        if (k->snd_max == k->tx_una && t->now - k->idle_since > k->rto)
-            tcp_cc_idle(t, k);
-        unsigned n = 0;
-        int sent = NOTHING;
-        do {
-            sent = k->recovering ? send_lost(t, k) : NOTHING;
-            if (sent == NOTHING)
-                sent = send_next(t, k);
-        } while (sent == SENT && ++n < TCP_BURST);
-        if (sent != NOTHING)
-            tcp_conn_dirty(t, k); /* more to do, or to be tried again */
-        if (k->rexmt == REXMT_NONE && k->tx_end > k->snd_nxt)
-            tcp_timer_rexmt_arm(t, k); /* kept back by the window: probe it */
-    }
-    ack_at = k->snd_nxt > k->snd_max ? k->snd_nxt : k->snd_max;
-    if (k->ack_now && !emit(t, k, ack_at, 0, 0))
-        tcp_conn_dirty(t, k);
+    if (k->r.state != TCP_TIME_WAIT && k->r.state != TCP_FIN_WAIT_2)
+        send_data(t, k);
+    if (k->ack_now)
+        send_ack(t, k);
     tcp_info_limit(t, k);
     if (t->now - k->info_at > 100 * MSEC)
         tcp_conn_publish_info(t, k);

@@ -158,9 +158,7 @@ bool tcp_icmp(struct tcp *t, const struct packet *p)
         if (mtu == 0 && v4)
             mtu = plateau((uint32_t)(p->hdr[p->l3 + 2] << 8 | p->hdr[p->l3 + 3]));
         if (shrink(t, k, mtu > least ? mtu : least)) {
-            k->snd_nxt = k->tx_una;
-            k->lost_state = true;
-            k->recover = k->snd_max;
+            tcp_loss_too_big(t, k);
             tcp_conn_dirty(t, k);
         }
         return true;

@@ -124,10 +124,6 @@ static int load_hot(struct tcp *t, struct tcp_conn *k)
     k->snd_wnd = k->max_wnd = s->snd_wnd;
     k->snd_wl1 = conn_rcv_nxt(k);
     k->snd_wl2 = conn_seq(k, k->tx_una);
-    /* All below snd_max is under way (tcp_chain_recover()); of a FIN alone nobody knows. */
-    k->snd_nxt = k->snd_max;
-    if (conn_has_fin(k) && k->snd_max > k->r.tx_fin && k->tx_una <= k->r.tx_fin)
-        k->snd_nxt = k->r.tx_fin;
     k->tx_end = conn_has_fin(k) ? k->r.tx_fin : k->snd_max > k->tx_una ? k->snd_max : k->tx_una;
     /* What the application has read it says itself; at least this much must be so. */
     uint64_t size = ring_bytes(&k->r.rx);
@@ -186,7 +182,7 @@ static void distrust_hot(const struct tcp *t, struct tcp_conn *k)
     k->rx_read = rx > size ? rx - size : 0;
     k->tx_una = k->tx_free = una;
     k->snd_max = snd_max >= una && snd_max - una <= ring + 1 ? snd_max : una;
-    k->snd_nxt = k->tx_end = k->snd_max;
+    k->tx_end = k->snd_max;
 }
 
 static bool let_go(const struct tcp *t, const struct tcp_conn *k)
@@ -259,15 +255,21 @@ static void resume(struct tcp *t, struct tcp_conn *k)
     if (!k->ready || k->r.state == TCP_CLOSED)
         return;
     rtt_hint(t, k);
-    if (k->snd_max > k->tx_una)
+    if (k->snd_max > k->tx_una) {
+        if (!tcp_loss_restore(t, k)) {
+            tcp_conn_abort(t, k, ENOBUFS);
+            return;
+        }
         tcp_timer_rexmt_arm(t, k);
+        tcp_rack_arm(t, k);
+    }
     /* Its last ACK, or the window that it opened, may not have left; at the beginning that is the
      * ACK of its SYN, before which nothing was told. */
     if (k->rx_told != (uint32_t)k->rx_edge || k->rx_acked != k->rx_nxt + (k->rx_fin ? 1 : 0)) {
         k->ack_now = true;
         tcp_conn_dirty(t, k);
     }
-    if (k->tx_end > k->snd_nxt || conn_has_fin(k))
+    if (k->tx_end > k->snd_max || conn_has_fin(k))
         tcp_conn_dirty(t, k);
     tcp_timer_keep_arm(t, k);
     tcp_conn_detach_try(t, k);

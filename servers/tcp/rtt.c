@@ -38,7 +38,7 @@ static void least(struct tcp *t, struct tcp_conn *k, uint64_t rtt)
 static uint64_t weight(struct tcp_conn *k)
 {
     if (k->tx_una >= k->rtt_round) {
-        k->rtt_round = k->snd_nxt;
+        k->rtt_round = k->snd_max;
         k->rtt_weight = k->rtt_samples;
         k->rtt_samples = 0;
     }

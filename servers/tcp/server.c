@@ -64,6 +64,7 @@ void tcp_dispose(struct component *c)
     free(t->dirty2);
     free(t->acked);
     wheel_fini(&t->wheel);
+    tcp_sent_fini(&t->sent);
 }
 
 static int start(struct component *c, uint64_t now)
@@ -103,7 +104,7 @@ static int start(struct component *c, uint64_t now)
     t->dirty2 = calloc(t->n_conns, sizeof *t->dirty2);
     t->acked = calloc(t->n_conns, sizeof *t->acked);
     if (!t->conn || !t->ooo || !t->free || !t->free_known || !t->link || !t->dirty || !t->dirty2 ||
-        !t->acked || wheel_init(&t->wheel, t->n_conns, now) != 0)
+        !t->acked || wheel_init(&t->wheel, t->n_conns, now) != 0 || !tcp_sent_ready(t))
         return -ENOMEM;
     for (unsigned i = 0; i < TCP_COUNTERS; i++)
         t->counter[i] = c->block->counter[i];

@@ -31,14 +31,13 @@ static void begin(enum tcp_cc_algorithm algorithm, uint64_t rtt)
 
 static uint64_t flight(void)
 {
-    return k.snd_nxt - k.tx_una;
+    return k.snd_max - k.tx_una;
 }
 
 static void fill(void)
 {
-    if (k.snd_nxt < k.tx_una + k.cwnd)
-        k.snd_nxt = k.tx_una + k.cwnd;
-    k.snd_max = k.snd_nxt;
+    if (k.snd_max < k.tx_una + k.cwnd)
+        k.snd_max = k.tx_una + k.cwnd;
     k.idle_since = t.now;
 }
 
@@ -177,7 +176,7 @@ static void cubic_after_a_timeout(void **state)
     tcp_cc_timeout(&t, &k, flight());
     assert_int_equal(k.cwnd, MSS);
     within((double)k.ssthresh, 700 * MSS, 0.001);
-    k.tx_una = k.snd_nxt = k.snd_max;
+    k.tx_una = k.snd_max;
     while (k.cwnd < k.ssthresh)
         run(k.srtt);
     run(2 * SEC);
@@ -197,7 +196,7 @@ static void cubic_stands_still_while_the_program_is_slow(void **state)
     ack(flight());
     uint64_t was = k.cwnd;
     for (unsigned i = 0; i < 600; i++) { /* a minute, ten segments at a time */
-        k.snd_nxt = k.snd_max = k.tx_una + 10 * MSS;
+        k.snd_max = k.tx_una + 10 * MSS;
         k.idle_since = t.now;
         t.now += 100 * MSEC;
         ack(10 * MSS);
@@ -278,7 +277,7 @@ static void window_that_is_not_used_does_not_grow(void **state)
     (void)state;
     begin(TCP_CC_CUBIC, 20 * MSEC);
     for (unsigned i = 0; i < 100; i++) {
-        k.snd_nxt = k.snd_max = k.tx_una + 4 * MSS;
+        k.snd_max = k.tx_una + 4 * MSS;
         t.now += 20 * MSEC;
         ack(4 * MSS);
     }
@@ -293,7 +292,7 @@ static void window_that_is_not_used_is_forgotten(void **state)
     begin(TCP_CC_CUBIC, 50 * MSEC);
     k.cwnd = k.ssthresh = 100 * MSS;
     for (unsigned i = 0; i < 4 * 301 * 20; i++) { /* 20 minutes */
-        k.snd_nxt = k.snd_max = k.tx_una + 4 * MSS;
+        k.snd_max = k.tx_una + 4 * MSS;
         t.now += 50 * MSEC;
         ack(4 * MSS);
         unsigned minute = i / 20 / 60;

@@ -19,9 +19,10 @@ static struct side *us;
 static struct sock listener, k;
 static uint32_t their_iss, our_iss, their_nxt; /* their_nxt: next sequence number of the peer */
 static uint16_t our_port, their_port;
-static struct tcp_seg last;      /* what TCP sent last */
-static unsigned sent;            /* since the last look */
-static uint8_t data_out[200000]; /* payload sent, by offset behind our ISS */
+static struct tcp_seg last;          /* what TCP sent last */
+static unsigned sent;                /* since the last look */
+static struct tcp_seg sent_seg[256]; /* these */
+static uint8_t data_out[200000];     /* payload sent, by offset behind our ISS */
 static uint32_t tsval, ts_on;
 static void (*adjust)(struct stack_config *cfg); /* for begin(); NULL: as memory_config() has it */
 
@@ -39,7 +40,7 @@ static inline void look(void)
             struct wire_packet *m = w.wire[1][i];
             struct packet p = m->p;
             p.csum = CSUM_GOOD;
-            p.src = m->p.dst; /* as seen from TCP: local is local */
+            p.src = m->p.dst; /* as sent_seg from TCP: local is local */
             p.dst = m->p.src;
             assert_int_equal(tcp_segment_parse(&last, &p), 0);
             uint16_t port = last.local.port;
@@ -47,6 +48,8 @@ static inline void look(void)
             last.remote.port = port;
             if (last.len && last.seq - our_iss - 1 < sizeof data_out - last.len)
                 memcpy(data_out + (last.seq - our_iss - 1), m->data, last.len);
+            if (sent < sizeof sent_seg / sizeof sent_seg[0])
+                sent_seg[sent] = last;
             sent++;
             free(m);
         }
@@ -68,7 +71,7 @@ static inline void deliver_segment(struct tcp_seg s, const void *payload, bool c
     m->p.payload_len = s.len;
     m->p.gso_size = (uint16_t)s.gso; /* merged; 0: one segment */
     m->p.hdr_len = (uint16_t)tcp_segment_emit(m->p.hdr, &s);
-    if (s.len)
+    if (payload != NULL)
         memcpy(m->data, payload, s.len);
     uint16_t sum = csum_fold(csum_partial(m->data, s.len, csum_partial(m->p.hdr, m->p.hdr_len, 0)));
     memcpy(m->p.hdr + 16, &sum, 2);

@@ -380,7 +380,7 @@ static void peer_shrinks_its_window(void **state)
         later(SEC);
     assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
     for (unsigned i = 0; i < 20 && conn()->tx_una < 8000; i++) {
-        inject(TH_ACK, their(0), our((uint32_t)conn()->snd_nxt), NULL, 0);
+        inject(TH_ACK, their(0), our((uint32_t)conn()->snd_max), NULL, 0);
         later(SEC);
     }
     assert_int_equal(conn()->tx_una, 8000);

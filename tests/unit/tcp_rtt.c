@@ -32,11 +32,11 @@ static int begin(void **state)
 /* A round trip with `n` samples of `rtt`. */
 static void round_trip(uint64_t rtt, unsigned n)
 {
-    k.snd_nxt = k.snd_max = k.tx_una + 100 * MSS;
+    k.snd_max = k.tx_una + 100 * MSS;
     t.now += rtt;
     for (unsigned i = 0; i < n; i++)
         tcp_rtt_sample(&t, &k, rtt);
-    k.tx_una = k.snd_nxt;
+    k.tx_una = k.snd_max;
 }
 
 /* --- RFC 6298 --- */
@@ -145,15 +145,15 @@ static void least_of_the_last_minutes(void **state)
 static double slow_round(uint64_t rtt)
 {
     uint64_t before = k.cwnd;
-    k.snd_nxt = k.snd_max = k.tx_una + k.cwnd;
+    k.snd_max = k.tx_una + k.cwnd;
     t.now += rtt;
     for (unsigned i = 0; i < 16; i++) {
-        uint64_t flight = k.snd_nxt - k.tx_una;
+        uint64_t flight = k.snd_max - k.tx_una;
         tcp_rtt_sample(&t, &k, rtt);
         k.tx_una += MSS;
         tcp_cc_acked(&t, &k, MSS, flight > k.cwnd ? flight : k.cwnd);
     }
-    k.tx_una = k.snd_nxt;
+    k.tx_una = k.snd_max;
     return (double)(k.cwnd - before) / MSS;
 }
 
