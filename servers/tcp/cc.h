@@ -59,8 +59,9 @@ extern const struct tcp_cc_ops tcp_cc_newreno, tcp_cc_cubic;
  * before. */
 struct tcp_hystart {
     uint64_t least, least_before; /* RTT in this round and the one before; ns; NEVER: none */
-    uint64_t baseline;       /* `least` when conservative slow start began; NEVER: it did not */
-    uint8_t samples, rounds; /* of RTT in this round; of conservative slow start */
+    uint64_t recent;              /* the least of the last samples */
+    uint64_t baseline;       /* `recent` when conservative slow start began; NEVER: it did not */
+    uint8_t samples, rounds; /* that `recent` is of; of conservative slow start */
 };
 
 struct tcp_cc {

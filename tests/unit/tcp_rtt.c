@@ -176,6 +176,28 @@ static void rise_slows_slow_start(void **state)
     assert_true(k.ssthresh <= k.cwnd);
 }
 
+/* The queue grows while a round goes on: its end is slow though its beginning was not, and the next
+ * round, which begins on an empty path again, is fast again. */
+static void rise_is_seen_in_its_round(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        slow_round(40 * MSEC);
+    uint64_t before = k.cwnd;
+    k.snd_max = k.tx_una + k.cwnd;
+    for (unsigned i = 0; i < 40; i++) { /* 1 ms more each */
+        uint64_t flight = k.snd_max - k.tx_una;
+        tcp_rtt_sample(&t, &k, 40 * MSEC + i * MSEC);
+        k.tx_una += MSS;
+        tcp_cc_acked(&t, &k, MSS, flight);
+    }
+    k.tx_una = k.snd_max;
+    double grown = (double)(k.cwnd - before) / MSS;
+    assert_true(grown >= 15 + 25 / 4 && grown <= 16 + 24 / 4); /* from the second eight on */
+    assert_true(slow_round(40 * MSEC) >= 8 / 4 + 8);
+    assert_true(slow_round(40 * MSEC) == 16);
+}
+
 static void jitter_does_not_end_slow_start(void **state)
 {
     (void)state;
@@ -224,6 +246,7 @@ int main(void)
         cmocka_unit_test_setup(many_samples_weigh_as_one, begin),
         cmocka_unit_test_setup(least_of_the_last_minutes, begin),
         cmocka_unit_test_setup(rise_slows_slow_start, begin),
+        cmocka_unit_test_setup(rise_is_seen_in_its_round, begin),
         cmocka_unit_test_setup(jitter_does_not_end_slow_start, begin),
         cmocka_unit_test_setup(rise_has_bounds, begin),
         cmocka_unit_test_setup(later_slow_starts_know_their_threshold, begin),
