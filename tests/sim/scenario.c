@@ -4,7 +4,6 @@
  * with their connections. It ends when every program has what it wanted and every socket is closed;
  * then the stacks come to rest, and are judged.
  */
-#include <malloc.h>
 #include <stdio.h>
 
 #include "scenario.h"
@@ -444,7 +443,6 @@ void scenario_run(uint64_t seed, const char *trace, struct result *result)
     static struct sim s;
     static struct run u;
     struct rng config;
-    const size_t memory = mallinfo2().uordblks;
 
     memset(&u, 0, sizeof u);
     u.s = &s;
@@ -489,5 +487,4 @@ void scenario_run(uint64_t seed, const char *trace, struct result *result)
     result->failed = s.failed;
     trace_close(s.trace);
     sim_destroy(&s);
-    (void)memory;
 }
