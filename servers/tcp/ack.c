@@ -87,6 +87,8 @@ bool tcp_ack_process(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
                       a.dsack_start == a.dsack_end;
         if (a.advanced || a.sacked)
             sample(t, k, &a);
+        if (rel >= (int64_t)a.una)
+            tcp_ecn_echoed(t, k, &a);
         tcp_loss_ack(t, k, &a);
         if (a.advanced) {
             k->rexmt = REXMT_NONE;

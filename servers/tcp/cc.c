@@ -104,7 +104,8 @@ static bool in_use(struct tcp *t, struct tcp_conn *k, uint64_t flight)
 void tcp_cc_acked(struct tcp *t, struct tcp_conn *k, uint64_t bytes, uint64_t flight)
 {
     bool used = in_use(t, k, flight);
-    if (!used || k->recovering || (k->cc.event == TCP_CC_ECN && k->tx_una < k->cc.event_end))
+    /* Until something above it is acknowledged the peer cannot have seen our CWR. */
+    if (!used || k->recovering || (k->cc.event == TCP_CC_ECN && k->tx_una <= k->cc.event_end))
         return;
     if (k->cwnd < k->ssthresh) {
         uint64_t room = k->ssthresh - k->cwnd, grow = tcp_hystart_grow(k, bytes);
@@ -131,6 +132,7 @@ static void reduce(struct tcp_conn *k, uint64_t flight, enum tcp_cc_event event)
         k->ssthresh = 2ull * k->mss;
     c->event = event;
     c->paused_at = 0;
+    k->ecn.cwr = true; /* RFC 3168 6.1.2: whatever it was */
 }
 
 /* What was in flight when the last event came is the same event: one reduction per window. */
@@ -183,6 +185,7 @@ void tcp_cc_undo(struct tcp *t, struct tcp_conn *k)
     c->state = c->before.state;
     c->before.cwnd = 0;
     c->event = TCP_CC_NONE;
+    k->ecn.cwr = false;
 }
 
 /* RFC 5681 4.1 goes back to the restart window at once; Linux halves the window for each timeout

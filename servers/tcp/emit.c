@@ -118,8 +118,9 @@ bool tcp_emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len, u
     if (!len && !(flags & (TH_FIN | TH_RST)) && (k->r.flags & TCPF_SACK))
         s.sacks = tcp_rx_sacks(k, s.sack, s.has_ts ? 3 : 4);
     k->dsack_due = false;
+    tcp_ecn_stamp(k, &s, len && start == k->snd_max);
     fill(t, &p, &s);
-    p.tos = k->r.tos;
+    p.tos = k->r.tos | s.ecn;
     p.ttl = k->r.ttl;
     if (len) {
         put_pieces(t, k, &p, start, len);
@@ -132,6 +133,8 @@ bool tcp_emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len, u
         if (start + len > k->snd_max) {
             tcp_count_add(t, TCP_C_BYTES_SENT, start + len - k->snd_max);
             tcp_rx_answered(t, k);
+            if (s.flags & TH_CWR)
+                k->ecn.cwr = false;
         }
         k->snd_max = end;
         /* Before the segment is published: its ACK must be acceptable to a successor. */
@@ -166,7 +169,7 @@ struct tcp_seg tcp_output_syn(const struct tcp *t, const struct tcp_conn *k)
         .remote = k->r.remote,
         .seq = k->r.iss,
         .ack = passive ? k->r.irs + 1 : 0,
-        .flags = passive ? TH_SYN | TH_ACK : TH_SYN,
+        .flags = (uint8_t)((passive ? TH_SYN | TH_ACK : TH_SYN) | tcp_ecn_syn(t, k)),
         .mss = own_mss(t, k),
         .has_ts = passive ? (k->r.flags & TCPF_TIMESTAMPS) != 0 : cfg->tcp_timestamps,
         .sack_ok = passive ? (k->r.flags & TCPF_SACK) != 0 : cfg->tcp_sack,

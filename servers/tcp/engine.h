@@ -6,6 +6,7 @@
  *   request.c   what applications ask for         listen.c    listeners, claims
  *   input.c     SEGMENT ARRIVES                   output.c    what to send now; emit.c: sending it
  *   pmtu.c      ICMP, path MTU                    info.c      what TCP_INFO tells
+ *   ecn.c       explicit congestion notification
  *   syn.c       ISNs, SYNs for listeners, cookies
  *   rx.c        received data into rings          ack.c       acknowledgements
  *   timer.c     what expires, wheel.c when         cc.h        congestion control, round-trip time
@@ -127,6 +128,11 @@ struct tcp_conn {
     uint64_t cwnd, ssthresh; /* bytes */
     uint64_t idle_since;     /* time of the last data sent */
     struct tcp_cc cc;
+    struct {       /* ecn.c */
+        bool echo; /* a mark was received: ECE until CWR comes */
+        bool cwr;  /* cwnd was reduced: to be said by the next new segment */
+        bool seen; /* the peer sends packets that may be marked */
+    } ecn;
 
     /* timing */
     uint64_t srtt, rttvar, rto; /* ns; srtt 0: no sample yet */
@@ -145,7 +151,7 @@ struct tcp_conn {
     struct { /* for TCP_INFO (info.c); times in ns */
         uint64_t data_sent_at;
         uint64_t bytes_sent, bytes_retrans;
-        uint32_t data_segs_in, data_segs_out, delivered, ooo_segs, timeouts;
+        uint32_t data_segs_in, data_segs_out, delivered, delivered_ce, ooo_segs, timeouts;
         uint8_t limit; /* enum tcp_limit, since limit_since; before that: */
         uint64_t limit_since, limited[TCP_LIMITS];
     } stat;
@@ -483,6 +489,20 @@ void tcp_rx_answered(const struct tcp *t, struct tcp_conn *k); /* new data leave
 /* False: the segment is to be dropped (an ACK may have been scheduled). */
 bool tcp_ack_process(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
 void tcp_ack_set_window(struct tcp *t, struct tcp_conn *k, uint64_t wnd);
+
+/* --- ecn.c --- */
+/* The peer's first SYN, or its SYN-ACK, says whether it takes part; not committed here. */
+void tcp_ecn_agree(const struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
+uint8_t tcp_ecn_syn(const struct tcp *t, const struct tcp_conn *k); /* flags of ours */
+void tcp_ecn_syn_timeout(struct tcp *t, struct tcp_conn *k);        /* ours was not answered */
+/* A further SYN or SYN-ACK of the peer. */
+void tcp_ecn_syn_again(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s);
+void tcp_ecn_received(struct tcp_conn *k, const struct tcp_seg *s); /* text in the window */
+void tcp_ecn_echoed(struct tcp *t, struct tcp_conn *k, const struct tcp_ack *a);
+bool tcp_ecn_marks(const struct tcp_conn *k); /* may new data be marked? */
+bool tcp_ecn_cwr_due(const struct tcp_conn *k);
+/* Flags and codepoint of a segment of ours; fresh: with data that is sent for the first time. */
+void tcp_ecn_stamp(const struct tcp_conn *k, struct tcp_seg *s, bool fresh);
 
 /* --- input.c --- */
 /* False: held; the same packet is to be offered again. */

@@ -70,7 +70,9 @@ struct sock_info tcp_info(const struct tcp *t, const struct tcp_conn *k)
         .backoff = (uint8_t)k->backoff,
         .options = (uint8_t)((k->r.flags & TCPF_TIMESTAMPS ? INFO_OPT_TIMESTAMPS : 0) |
                              (k->r.flags & TCPF_SACK ? INFO_OPT_SACK : 0) |
-                             (k->r.flags & TCPF_WSCALE ? INFO_OPT_WSCALE : 0)),
+                             (k->r.flags & TCPF_WSCALE ? INFO_OPT_WSCALE : 0) |
+                             (k->r.flags & TCPF_ECN ? INFO_OPT_ECN : 0) |
+                             (k->ecn.seen ? INFO_OPT_ECN_SEEN : 0)),
         .wscale = (uint8_t)((k->r.snd_wscale & 15) | (k->r.rcv_wscale & 15) << 4),
         .flags = k->cc.paused_at ? INFO_RATE_APP_LIMITED : 0,
         .rto = (uint32_t)(tcp_rtt_timeout(t, k) / 1000),
@@ -109,6 +111,7 @@ struct sock_info tcp_info(const struct tcp *t, const struct tcp_conn *k)
         .rwnd_limited = rwnd,
         .sndbuf_limited = sndbuf,
         .delivered = k->stat.delivered,
+        .delivered_ce = k->stat.delivered_ce,
         .bytes_sent = k->stat.bytes_sent,
         .bytes_retrans = k->stat.bytes_retrans,
         .rcv_ooopack = k->stat.ooo_segs,

@@ -109,6 +109,7 @@ static void negotiate(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s
     } else {
         k->r.snd_wscale = k->r.rcv_wscale = 0;
     }
+    tcp_ecn_agree(t, k, s);
     if (k->r.flags & TCPF_TIMESTAMPS)
         store_ts_recent(t, k, s->tsval);
 }
@@ -296,6 +297,7 @@ static void take_text(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
         tcp_conn_abort(t, k, 0); /* nobody will ever read it (RFC 9293 3.6.1) */
         return;
     }
+    tcp_ecn_received(k, s);
     tcp_rx_commit(t, k, s);
 }
 
@@ -311,14 +313,16 @@ static bool syn_received(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
             tcp_input_challenge(t, k);
             return false;
         }
+        tcp_ecn_syn_again(t, k, s);
         s->seq++; /* the SYN-ACK of a simultaneous open */
-        s->flags &= (uint8_t)~TH_SYN;
+        s->flags &= (uint8_t) ~(TH_SYN | TH_ECE | TH_CWR);
         /* RFC 7323 2.2: its window is not scaled, and what follows expects that. Rounded down. */
         s->wnd >>= k->r.snd_wscale;
         return true;
     }
     /* Its SYN again: our SYN-ACK was lost. */
     if (may_answer(t, k)) {
+        tcp_ecn_syn_again(t, k, s);
         k->syn_now = true;
         tcp_conn_dirty(t, k);
     }

@@ -36,9 +36,8 @@ struct tcp_ack { /* one acknowledgement, while it is processed */
     uint64_t dsack_start, dsack_end; /* arrived twice; equal: nothing */
     bool
         original; /* something that was sent once, before `recover`, is now known to have arrived */
-    bool repeated;   /* tx_una passed something that was sent again */
-    bool duplicate;  /* RFC 5681 2 */
-    bool congestion; /* the peer saw a congestion mark */
+    bool repeated;  /* tx_una passed something that was sent again */
+    bool duplicate; /* RFC 5681 2 */
 };
 
 struct tcp_rack {

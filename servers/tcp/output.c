@@ -169,8 +169,9 @@ static int send_new(struct tcp *t, struct tcp_conn *k)
         len = (end < win_end ? end : win_end) - at;
         if (len > most)
             len = most;
-        if (len > k->gso)
-            len = k->gso;
+        uint64_t packet = tcp_ecn_cwr_due(k) ? k->mss : k->gso;
+        if (len > packet)
+            len = packet;
         uint64_t rest = len % k->mss;
         if (rest && !small_may_go(k, rest, at + len == end))
             len -= rest;

@@ -59,6 +59,8 @@ enum {
     TCPF_REUSEPORT = 1 << 12,
     TCPF_V6ONLY = 1 << 13,
     TCPF_BOUND_PORT = 1 << 14, /* OP_BIND chose or was given a port */
+    TCPF_ECN = 1 << 15,        /* agreed */
+    TCPF_ECN_PLAIN = 1 << 16,  /* but nothing of ours may be marked: ecn.c */
 };
 
 /* One or two blocks of a ring; page = offset in the region / 4096. shift 0: no block. */

@@ -93,6 +93,7 @@ int tcp_segment_parse(struct tcp_seg *s, const struct packet *p)
     s->seq = get32(h + 4);
     s->ack = get32(h + 8);
     s->flags = h[13];
+    s->ecn = p->tos & 3;
     s->wnd = get16(h + 14);
     s->len = p->payload_len;
     s->gso = p->gso_size && p->gso_size < p->payload_len ? p->gso_size : p->payload_len;

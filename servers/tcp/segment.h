@@ -16,7 +16,10 @@ enum {
     TH_PUSH = 8,
     TH_ACK = 16,
     TH_URG = 32,
+    TH_ECE = 64,
+    TH_CWR = 128,
 };
+enum tcp_ecn_codepoint { ECN_NOT_ECT = 0, ECN_ECT1, ECN_ECT0, ECN_CE }; /* RFC 3168 5 */
 enum { TCP_SACK_BLOCKS = 4, TCP_HEADER_MAX = 60 };
 
 struct tcp_seg {
@@ -24,6 +27,7 @@ struct tcp_seg {
     uint32_t seq, ack;
     uint16_t wnd; /* unscaled */
     uint8_t flags;
+    uint8_t ecn;            /* enum tcp_ecn_codepoint of its packet */
     uint32_t len;           /* payload; bytes */
     uint32_t gso;           /* payload of each of the merged segments; == len for one */
     const uint8_t *payload; /* in the driver's memory */

@@ -8,7 +8,8 @@
  * with the ACK. Of 32 bits of our ISN 8 say the minute, and 24 are a keyed hash of names, the
  * peer's ISN and that minute, to which the number of a size of segments (one of 8) is added. With
  * timestamps the low 6 bits of ours say the rest: window scale, SACK, ECN. Without them a
- * connection by cookie has neither, as in Linux. A cookie is good for the minute after its own.
+ * connection by cookie has none of them, as in Linux. A cookie is good for the minute after its
+ * own.
  *
  * The keys are rs's: a cookie that was sent before a crash is honoured after it. A restart loses
  * when the last one was sent, and takes it that it was just now.
@@ -20,6 +21,7 @@ enum {
     COOKIE_SIZES = 8,
     COOKIE_OPTIONS = 63, /* bits of the timestamp */
     COOKIE_SACK = 1 << 4,
+    COOKIE_ECN = 1 << 5,
     COOKIE_NO_WSCALE = 15,
 };
 #define MINUTE (60 * SEC)
@@ -45,6 +47,7 @@ void tcp_conn_start_sending(struct tcp *t, struct tcp_conn *k)
     /* For the largest window that it may ever have (RFC 7323 2.3). */
     uint64_t most = tcp_tune_window_max(t, k);
     k->r.rcv_wscale = t->cfg->tcp_window_scaling ? wscale_for(most) : 0;
+    k->r.flags &= ~(uint32_t)(TCPF_ECN | TCPF_ECN_PLAIN);
     k->ts_recent_age = t->now;
     tcp_rtt_init(t, k);
     k->syn_now = true;
@@ -84,6 +87,7 @@ static void begin(struct tcp *t, struct tcp_conn *k, const struct tcp_conn *l,
     }
     if (s->sack_ok && t->cfg->tcp_sack)
         k->r.flags |= TCPF_SACK;
+    tcp_ecn_agree(t, k, s);
     if (s->has_wscale && t->cfg->tcp_window_scaling) {
         k->r.flags |= TCPF_WSCALE;
         k->r.snd_wscale = s->wscale;
@@ -149,12 +153,14 @@ static void send_cookie(struct tcp *t, const struct tcp_conn *l, const struct tc
     struct tcp_seg out = tcp_output_syn(t, k);
     if (out.has_ts) {
         uint32_t options = (out.has_wscale ? k->r.snd_wscale : COOKIE_NO_WSCALE) |
-                           (out.sack_ok ? COOKIE_SACK : 0u);
+                           (out.sack_ok ? COOKIE_SACK : 0u) |
+                           (k->r.flags & TCPF_ECN ? COOKIE_ECN : 0u);
         /* Never ahead of our clock: later segments must not look older (PAWS). */
         uint32_t ts = (out.tsval & ~(uint32_t)COOKIE_OPTIONS) | options;
         out.tsval = seq_lt(out.tsval, ts) ? ts - COOKIE_OPTIONS - 1 : ts;
     } else {
         out.sack_ok = out.has_wscale = false;
+        out.flags &= (uint8_t)~TH_ECE;
     }
     tcp_output_bare(t, &out, k->r.tos, k->r.ttl);
     tcp_count(t, TCP_C_COOKIES_SENT);
@@ -187,6 +193,7 @@ bool tcp_listen_cookie(struct tcp *t, struct tcp_conn *l, struct tcp_seg *s)
     struct tcp_seg syn = {.local = s->local,
                           .remote = s->remote,
                           .seq = s->seq - 1,
+                          .flags = options & COOKIE_ECN ? TH_SYN | TH_ECE | TH_CWR : TH_SYN,
                           .mss = mss,
                           .has_ts = s->has_ts,
                           .tsval = s->tsval,

@@ -441,6 +441,7 @@ static bool deliver(struct side *s, const struct wire_packet *m)
     p.protocol = 6;
     p.csum = CSUM_NONE;
     p.gso_size = m->p.gso_size;
+    p.tos = m->p.tos;
     p.origin = SERVER_ID(SERVER_DRIVER, 0);
     p.chain = f;
     p.chain_generation = ++s->frame_generation[f];

@@ -70,6 +70,7 @@ static inline void deliver_segment(struct tcp_seg s, const void *payload, bool c
     m->p.dst = s.remote.addr;
     m->p.payload_len = s.len;
     m->p.gso_size = (uint16_t)s.gso; /* merged; 0: one segment */
+    m->p.tos = s.ecn;
     m->p.hdr_len = (uint16_t)tcp_segment_emit(m->p.hdr, &s);
     if (payload != NULL)
         memcpy(m->data, payload, s.len);
