@@ -109,7 +109,7 @@ struct config_rule {
     X(tcp_dsack, 1)                                                                                \
     X(tcp_window_scaling, 1)                                                                       \
     X(tcp_autotune, 1) /* rings grow */                                                            \
-    X(tcp_pacing, 1)                                                                               \
+    X(tcp_pacing, 0)                                                                               \
     X(tcp_tail_probe, 1) /* RFC 8985 7 */                                                          \
     X(tcp_frto, 1)       /* RFC 5682 */                                                            \
     X(tcp_slow_start_after_idle, 1)

@@ -10,7 +10,7 @@
  *   syn.c       ISNs, SYNs for listeners, cookies
  *   rx.c        received data into rings          ack.c       acknowledgements
  *   timer.c     what expires, wheel.c when         cc.h        congestion control, round-trip time
- *   loss.h      losses, and what is under way
+ *   loss.h      losses, and what is under way      pace.c      how fast data leaves
  *   conn.c      life of a socket, its down slot   chain.c     send buffers under way
  *   record.c    committed state                   recover.c   a successor's start
  *   lookup.c    index by addresses                ring.c      blocks in application regions
@@ -56,7 +56,15 @@ enum {
 #define NO_CONN  UINT32_MAX
 #define NO_CHAIN TCP_NO_CHAIN
 
-enum tcp_timer { TIMER_REXMT = 0, TIMER_LOSS, TIMER_DELACK, TIMER_KEEP, TIMER_LIFE, TIMERS };
+enum tcp_timer {
+    TIMER_REXMT = 0,
+    TIMER_LOSS,
+    TIMER_DELACK,
+    TIMER_KEEP,
+    TIMER_PACE,
+    TIMER_LIFE,
+    TIMERS
+};
 /* Why the retransmission timer runs. */
 enum tcp_rexmt { REXMT_NONE = 0, REXMT_DATA, REXMT_PERSIST };
 
@@ -127,6 +135,7 @@ struct tcp_conn {
     /* congestion control */
     uint64_t cwnd, ssthresh; /* bytes */
     uint64_t idle_since;     /* time of the last data sent */
+    uint64_t pace_at;        /* when the next packet may leave (pace.c); ns */
     struct tcp_cc cc;
     struct {       /* ecn.c */
         bool echo; /* a mark was received: ECE until CWR comes */
@@ -535,6 +544,14 @@ bool tcp_output_tail(struct tcp *t, struct tcp_conn *k, bool *again);
 void tcp_conn_route(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_set_mss(struct tcp *t, struct tcp_conn *k, uint32_t mtu);
 uint32_t tcp_clock(const struct tcp *t, const struct tcp_conn *k);
+
+/* --- pace.c --- */
+/* May data leave now? False: TIMER_PACE is set, and calls tcp_output() when it may. */
+bool tcp_pace_may(struct tcp *t, struct tcp_conn *k);
+/* Largest payload of a packet for ip; at most gso. */
+uint64_t tcp_pace_most(const struct tcp *t, const struct tcp_conn *k);
+void tcp_pace_sent(const struct tcp *t, struct tcp_conn *k, uint64_t len);
+void tcp_pace_idle(struct tcp *t, struct tcp_conn *k); /* nothing waits for the rate */
 
 /* --- syn.c --- */
 void tcp_conn_start_sending(struct tcp *t, struct tcp_conn *k);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
  * What to send now (RFC 9293 3.8, 5681): what is lost first, then new data, as far as windows,
- * Nagle and TCP_CORK allow. How one packet leaves is in emit.c.
+ * Nagle, TCP_CORK and the pace allow. How one packet leaves is in emit.c.
  */
 #include "engine.h"
 
@@ -45,7 +45,7 @@ void tcp_conn_route(struct tcp *t, struct tcp_conn *k)
 
 /* --- what to send --- */
 
-enum { SENT = 1, NOTHING = 0, BLOCKED = -1 };
+enum { SENT = 1, NOTHING = 0, BLOCKED = -1, PACED = -2 }; /* PACED: a timer tries again */
 
 static uint64_t data_end(const struct tcp_conn *k)
 {
@@ -74,8 +74,8 @@ static int send_again(struct tcp *t, struct tcp_conn *k, struct tcp_sent *r, uin
     uint64_t len = end - r->start;
     if (len > most)
         len = most;
-    if (len > k->gso)
-        len = k->gso;
+    if (len > tcp_pace_most(t, k))
+        len = tcp_pace_most(t, k);
     uint64_t stop = r->start + len;
     bool fin = fin_at(k, stop) && r->end > k->r.tx_fin;
     if (stop + fin < r->end && tcp_sent_cut(t, k, r, stop + fin) == NULL)
@@ -85,6 +85,7 @@ static int send_again(struct tcp *t, struct tcp_conn *k, struct tcp_sent *r, uin
     tcp_sent_again(t, k, r);
     k->retrans_total += r->segs;
     k->stat.bytes_retrans += len;
+    tcp_pace_sent(t, k, len);
     tcp_count_add(t, TCP_C_RETRANS, r->segs);
     tcp_loss_sent_again(t, k, r->segs);
     return SENT;
@@ -112,6 +113,9 @@ static int send_lost(struct tcp *t, struct tcp_conn *k)
         most -= most % k->mss;
     if (most == 0)
         return NOTHING;
+    bool data = !conn_has_fin(k) || r->start < k->r.tx_fin;
+    if (data && !k->send_first && !tcp_pace_may(t, k))
+        return PACED;
     uint64_t before = k->sent.lost_bytes;
     int sent = send_again(t, k, r, most);
     if (sent == SENT) {
@@ -152,6 +156,7 @@ static int send_range(struct tcp *t, struct tcp_conn *k, uint64_t len, bool fin)
         k->small = stop;
     k->push_now = false;
     k->prr.out += len;
+    tcp_pace_sent(t, k, len);
     k->idle_since = t->now;
     if (k->rexmt != REXMT_DATA) {
         k->progress_at = t->now;
@@ -169,7 +174,7 @@ static int send_new(struct tcp *t, struct tcp_conn *k)
         len = (end < win_end ? end : win_end) - at;
         if (len > most)
             len = most;
-        uint64_t packet = tcp_ecn_cwr_due(k) ? k->mss : k->gso;
+        uint64_t packet = tcp_ecn_cwr_due(k) ? k->mss : tcp_pace_most(t, k);
         if (len > packet)
             len = packet;
         uint64_t rest = len % k->mss;
@@ -177,6 +182,8 @@ static int send_new(struct tcp *t, struct tcp_conn *k)
             len -= rest;
         if (len == 0)
             return NOTHING;
+        if (!tcp_pace_may(t, k))
+            return PACED;
     }
     bool fin = fin_at(k, at + len) && at + len <= win_end;
     if (len == 0 && !fin)
@@ -225,14 +232,16 @@ static void send_data(struct tcp *t, struct tcp_conn *k)
             fresh += sent == SENT;
         }
     } while (sent == SENT && ++n < TCP_BURST);
-    if (sent != NOTHING)
+    if (sent == SENT || sent == BLOCKED)
         tcp_conn_dirty(t, k); /* more to do, or to be tried again */
+    if (sent != PACED)
+        tcp_pace_idle(t, k);
     if (k->frto == FRTO_NEW && sent == NOTHING && !fresh && k->snd_max == k->recover) {
         /* There is nothing new to send: the usual way (RFC 5682 3.1 step 2b). */
         k->frto = FRTO_OFF;
         tcp_conn_dirty(t, k);
     }
-    if (k->rexmt == REXMT_NONE && k->tx_end > k->snd_max)
+    if (k->rexmt == REXMT_NONE && k->tx_end > k->snd_max && sent != PACED)
         tcp_timer_rexmt_arm(t, k); /* kept back by the window: probe it */
     if (n)
         tcp_rack_arm(t, k);

@@ -104,6 +104,9 @@ static void expire(struct tcp *t, struct tcp_conn *k, enum tcp_timer timer)
     case TIMER_KEEP:
         expire_keep(t, k);
         break;
+    case TIMER_PACE:
+        tcp_conn_dirty(t, k);
+        break;
     default:
         expire_life(t, k);
     }
