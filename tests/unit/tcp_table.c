@@ -290,8 +290,8 @@ static struct tcp_seg segment(unsigned kind, unsigned where, unsigned ack)
 
 static const char *verdict(const struct row *r, const struct tcp_seg *s, const uint64_t *before)
 {
-    static const unsigned answers[] = {
-        [RST_SYN] = 2, [ACK] = 1, [CHAL] = 1, [RST_SEQ] = 1, [SYN_AGAIN] = 1, [RST_ACK] = 1};
+    static const unsigned answers[] = {[RST_SYN] = 2,   [ACK] = 1,     [CHAL] = 1, [RST_SEQ] = 1,
+                                       [SYN_AGAIN] = 1, [RST_ACK] = 1, [LATER] = 0};
     const struct tcp_conn *c = find();
     uint32_t end = s->seq + s->len + (s->flags & (TH_SYN | TH_FIN) ? 1 : 0);
     bool plain = last.flags == TH_ACK && last.len == 0;
