@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * echo_client [-u] [-n CONNECTIONS] ADDRESS PORT BYTES: sends a stream whose every byte depends on
- * its position and on the connection, reads it back at the same time, checks every byte. With -u
+ * echo_client [-u] [-c] [-n CONNECTIONS] ADDRESS PORT BYTES: sends a stream whose every byte
+ * depends on its position and on the connection, reads it back at the same time, checks every byte;
+ * then it waits for the server's end, or, with -c, closes without having heard of it. With -u
  * datagrams of several sizes, one at a time, repeated when one is lost. Exit status 0: all is
  * right.
  */
@@ -23,7 +24,7 @@ struct stream {
     int fd;
     uint64_t sent, got, total;
     unsigned seed;
-    bool shut;
+    bool done; /* all is sent */
 };
 
 static uint8_t pattern(unsigned seed, uint64_t off)
@@ -38,7 +39,7 @@ static void die(const char *what)
     exit(1);
 }
 
-static void push(struct stream *s)
+static void push(struct stream *s, bool half_close)
 {
     uint8_t data[CHUNK];
     size_t n = s->total - s->sent < CHUNK ? (size_t)(s->total - s->sent) : CHUNK;
@@ -49,10 +50,10 @@ static void push(struct stream *s)
         die("send");
     if (w > 0)
         s->sent += (uint64_t)w;
-    if (s->sent == s->total && !s->shut) {
-        if (shutdown(s->fd, SHUT_WR) != 0)
+    if (s->sent == s->total) {
+        if (half_close && shutdown(s->fd, SHUT_WR) != 0)
             die("shutdown");
-        s->shut = true;
+        s->done = true;
     }
 }
 
@@ -75,7 +76,7 @@ static bool pull(struct stream *s)
     return n > 0;
 }
 
-static int streams(struct sockaddr_in *sa, unsigned count, uint64_t total)
+static int streams(struct sockaddr_in *sa, unsigned count, uint64_t total, bool close_first)
 {
     static struct stream s[MOST];
     struct pollfd p[MOST];
@@ -91,13 +92,15 @@ static int streams(struct sockaddr_in *sa, unsigned count, uint64_t total)
     while (open > 0) {
         for (unsigned i = 0; i < count; i++)
             p[i] = (struct pollfd){.fd = s[i].fd,
-                                   .events = (short)(POLLIN | (s[i].shut ? 0 : POLLOUT))};
+                                   .events = (short)(POLLIN | (s[i].done ? 0 : POLLOUT))};
         if (poll(p, count, 60000) <= 0)
             die("poll");
         for (unsigned i = 0; i < count; i++) {
-            if (p[i].revents & POLLOUT && !s[i].shut)
-                push(&s[i]);
-            if (!(p[i].revents & (POLLIN | POLLERR | POLLHUP)) || pull(&s[i]))
+            if (p[i].revents & POLLOUT && !s[i].done)
+                push(&s[i], !close_first);
+            if (!(p[i].revents & (POLLIN | POLLERR | POLLHUP)))
+                continue;
+            if (pull(&s[i]) && !(close_first && s[i].got == total))
                 continue;
             if (s[i].got != total) {
                 fprintf(stderr, "connection %u ended after %llu bytes\n", i + 1,
@@ -148,15 +151,16 @@ static int datagrams(struct sockaddr_in *sa, uint64_t total)
 int main(int argc, char **argv)
 {
     unsigned count = 1;
-    bool udp = false;
+    bool udp = false, close_first = false;
     int opt;
-    while ((opt = getopt(argc, argv, "un:")) != -1) {
+    while ((opt = getopt(argc, argv, "ucn:")) != -1) {
         if (opt == 'n')
             count = (unsigned)atoi(optarg);
         udp |= opt == 'u';
+        close_first |= opt == 'c';
     }
     if (optind + 3 != argc || count < 1 || count > MOST) {
-        fprintf(stderr, "usage: echo_client [-u] [-n CONNECTIONS] ADDRESS PORT BYTES\n");
+        fprintf(stderr, "usage: echo_client [-u] [-c] [-n CONNECTIONS] ADDRESS PORT BYTES\n");
         return 2;
     }
     struct sockaddr_in sa = {.sin_family = AF_INET,
@@ -166,5 +170,5 @@ int main(int argc, char **argv)
         return 2;
     }
     uint64_t total = strtoull(argv[optind + 2], NULL, 0);
-    return udp ? datagrams(&sa, total) : streams(&sa, count, total);
+    return udp ? datagrams(&sa, total) : streams(&sa, count, total, close_first);
 }
