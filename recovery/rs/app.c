@@ -54,16 +54,6 @@ static void app_gone(struct rs *rs, struct application *a);
 
 /* ---- telling servers ---- */
 
-static void to_server(struct rs *rs, server_id id, struct rs_message m, int fd)
-{
-    struct process *p = server_process(rs, id);
-
-    if (p == NULL)
-        return;
-    m.to = id;
-    channel_post(rs, p, m, &fd, fd >= 0 ? 1 : 0);
-}
-
 static struct rs_message about(const struct application *a, enum rs_op op)
 {
     return (struct rs_message){.op = op,
@@ -73,27 +63,30 @@ static struct rs_message about(const struct application *a, enum rs_op op)
                                .pid = (uint32_t)a->pid};
 }
 
-static void send_client(struct rs *rs, const struct application *a, server_id id)
+static void send_client(struct rs *rs, struct incarnation *only, const struct application *a,
+                        server_id id)
 {
     struct rs_message m = about(a, RS_CLIENT);
 
     m.request_id = a->request_id;
     if (a->control.fd >= 0)
-        to_server(rs, id, m, a->control.fd);
+        server_tell(rs, only, id, m, a->control.fd);
 }
 
-static void send_waiter(struct rs *rs, const struct application *a, server_id id, unsigned n)
+static void send_waiter(struct rs *rs, struct incarnation *only, const struct application *a,
+                        server_id id, unsigned n)
 {
     struct rs_message m = about(a, RS_WAITER);
 
     m.id = (uint16_t)n;
     m.kind = BELL_DGRAM;
     m.map_generation = ++rs->seq;
-    to_server(rs, id, m, a->waiter[n].server);
+    server_tell(rs, only, id, m, a->waiter[n].server);
 }
 
 /* The application itself: to those who keep a struct app of it. */
-static void send_app(struct rs *rs, const struct application *a, server_id id)
+static void send_app(struct rs *rs, struct incarnation *only, const struct application *a,
+                     server_id id)
 {
     const enum server_kind kind = SERVER_ID_KIND(id);
     struct rs_message m = about(a, RS_APP);
@@ -102,35 +95,36 @@ static void send_app(struct rs *rs, const struct application *a, server_id id)
         return;
     m.kind = BELL_DGRAM;
     m.map_generation = ++rs->seq;
-    to_server(rs, id, m, kind == SERVER_SYSCALL ? -1 : a->bell_server[kind == SERVER_UDP]);
+    server_tell(rs, only, id, m, kind == SERVER_SYSCALL ? -1 : a->bell_server[kind == SERVER_UDP]);
     if (kind == SERVER_SYSCALL)
         return;
     for (unsigned n = 0; n < WAITERS_MAX; n++)
         if (a->waiter[n].server >= 0)
-            send_waiter(rs, a, id, n);
+            send_waiter(rs, only, a, id, n);
 }
 
-static void announce(struct rs *rs, const struct application *a, server_id id)
+static void announce(struct rs *rs, struct incarnation *only, const struct application *a,
+                     server_id id)
 {
     for (unsigned k = 0; k < 4; k++)
-        server_announce(rs, id, REGION_OF_APP(a->number, k));
+        server_announce(rs, only, id, REGION_OF_APP(a->number, k));
 }
 
-void app_tell(struct rs *rs, server_id id)
+void app_tell(struct rs *rs, struct incarnation *who, server_id id)
 {
     for (unsigned i = 0; i < APPS_MAX; i++) {
         const struct application *a = rs->app[i];
         if (a == NULL || a->state == APP_FREE)
             continue;
-        announce(rs, a, id);
+        announce(rs, who, a, id);
         if (a->state == APP_JOINING)
             continue;
-        send_app(rs, a, id);
+        send_app(rs, who, a, id);
         if (SERVER_ID_KIND(id) == SERVER_SYSCALL)
-            send_client(rs, a, id);
+            send_client(rs, who, a, id);
         else if (a->state == APP_GONE &&
                  (SERVER_ID_KIND(id) == SERVER_TCP || SERVER_ID_KIND(id) == SERVER_UDP))
-            to_server(rs, id, about(a, RS_APP_GONE), -1);
+            server_tell(rs, who, id, about(a, RS_APP_GONE), -1);
     }
 }
 
@@ -192,25 +186,30 @@ static void reply_waiter(const struct application *a, unsigned n)
 
 /* ---- acknowledgements ---- */
 
-static void need_all(struct rs *rs, uint64_t *need, const uint64_t *before)
-{
-    for (unsigned i = 0; i < rs->processes; i++)
-        need[i] = rs->process[i].sent != before[i] ? rs->process[i].sent : 0;
-}
-
 static void sent_now(const struct rs *rs, uint64_t *sent)
 {
+    for (unsigned i = 0; i < rs->processes; i++) {
+        const struct incarnation *running = rs->process[i].running;
+        sent[i] = running != NULL ? running->sent : 0;
+    }
+}
+
+static void need_all(const struct rs *rs, uint64_t *need, const uint64_t *before)
+{
+    sent_now(rs, need);
     for (unsigned i = 0; i < rs->processes; i++)
-        sent[i] = rs->process[i].sent;
+        if (need[i] == before[i])
+            need[i] = 0;
 }
 
 /* A process that is dead or starting has not acknowledged, whatever its predecessor had. */
 static bool all_have(const struct rs *rs, const uint64_t *need)
 {
-    for (unsigned i = 0; i < rs->processes; i++)
-        if (need[i] != 0 &&
-            (rs->process[i].state != PROCESS_RUNNING || rs->process[i].acked < need[i]))
+    for (unsigned i = 0; i < rs->processes; i++) {
+        const struct process *p = &rs->process[i];
+        if (need[i] != 0 && (p->state != PROCESS_RUNNING || p->running->acked < need[i]))
             return false;
+    }
     return true;
 }
 
@@ -220,8 +219,8 @@ static void progress(struct rs *rs, struct application *a)
         a->state = APP_LIVE;
         for (unsigned id = 0; id < RS_SERVERS; id++)
             if (rs->server[id].used)
-                send_app(rs, a, (server_id)id);
-        send_client(rs, a, SERVER_ID(SERVER_SYSCALL, 0));
+                send_app(rs, NULL, a, (server_id)id);
+        send_client(rs, NULL, a, SERVER_ID(SERVER_SYSCALL, 0));
         reply_attach(rs, a);
     }
     if (a->state != APP_LIVE)
@@ -351,7 +350,7 @@ static void unmap_everywhere(struct rs *rs, const struct application *a)
             struct rs_message m = about(a, RS_UNMAP);
             m.id = region;
             m.map_generation = ++rs->seq;
-            to_server(rs, (server_id)id, m, -1);
+            server_tell(rs, NULL, (server_id)id, m, -1);
         }
 }
 
@@ -508,22 +507,22 @@ static int start_joining(struct rs *rs, struct application *a)
     sent_now(rs, before);
     for (unsigned id = 0; id < RS_SERVERS; id++)
         if (rs->server[id].used)
-            announce(rs, a, (server_id)id);
+            announce(rs, NULL, a, (server_id)id);
     need_all(rs, a->need, before);
     return 0;
 }
 
 static void refuse(struct rs *rs, const struct rs_message *m, int result)
 {
-    to_server(rs, m->to,
-              (struct rs_message){.op = RS_REFUSED,
-                                  .id = m->id,
-                                  .arg = m->arg,
-                                  .uid = m->uid,
-                                  .pid = m->pid,
-                                  .request_id = m->request_id,
-                                  .result = result},
-              -1);
+    server_tell(rs, NULL, m->to,
+                (struct rs_message){.op = RS_REFUSED,
+                                    .id = m->id,
+                                    .arg = m->arg,
+                                    .uid = m->uid,
+                                    .pid = m->pid,
+                                    .request_id = m->request_id,
+                                    .result = result},
+                -1);
 }
 
 void app_request(struct rs *rs, const struct rs_message *m, int fd)
@@ -545,7 +544,7 @@ void app_request(struct rs *rs, const struct rs_message *m, int fd)
         /* asked again: the same answer */
         a->request_id = m->request_id;
         if (a->state == APP_LIVE) {
-            send_client(rs, a, m->to);
+            send_client(rs, NULL, a, m->to);
             reply_attach(rs, a);
         }
         return;
@@ -604,7 +603,7 @@ void app_waiter_request(struct rs *rs, const struct rs_message *m)
     for (unsigned id = 0; id < RS_SERVERS; id++)
         if (rs->server[id].used &&
             (SERVER_ID_KIND(id) == SERVER_TCP || SERVER_ID_KIND(id) == SERVER_UDP))
-            send_waiter(rs, a, (server_id)id, m->id);
+            send_waiter(rs, NULL, a, (server_id)id, m->id);
     need_all(rs, w->need, before);
     progress(rs, a);
 }
@@ -628,7 +627,7 @@ static void app_gone(struct rs *rs, struct application *a)
         const enum server_kind kind = SERVER_ID_KIND(id);
         if (rs->server[id].used &&
             (kind == SERVER_TCP || kind == SERVER_UDP || kind == SERVER_SYSCALL))
-            to_server(rs, (server_id)id, about(a, RS_APP_GONE), -1);
+            server_tell(rs, NULL, (server_id)id, about(a, RS_APP_GONE), -1);
     }
 }
 

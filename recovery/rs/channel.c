@@ -15,96 +15,96 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-static void want_out(struct rs *rs, struct process *p, bool want)
+static void want_out(struct rs *rs, struct incarnation *i, bool want)
 {
-    struct epoll_event e = {.events = EPOLLIN | (want ? EPOLLOUT : 0u), .data.ptr = &p->channel};
+    struct epoll_event e = {.events = EPOLLIN | (want ? EPOLLOUT : 0u), .data.ptr = &i->channel};
 
-    if (p->channel_wants_out == want || p->channel.fd < 0)
+    if (i->channel_wants_out == want || i->channel.fd < 0)
         return;
-    p->channel_wants_out = want;
-    epoll_ctl(rs->epoll, EPOLL_CTL_MOD, p->channel.fd, &e);
+    i->channel_wants_out = want;
+    epoll_ctl(rs->epoll, EPOLL_CTL_MOD, i->channel.fd, &e);
 }
 
 static void release(struct queued *q)
 {
-    for (unsigned i = 0; i < RS_FDS; i++)
-        if (q->fds[i] >= 0)
-            close(q->fds[i]);
+    for (unsigned k = 0; k < RS_FDS; k++)
+        if (q->fds[k] >= 0)
+            close(q->fds[k]);
     free(q);
 }
 
-void channel_drop(struct process *p)
+void channel_drop(struct incarnation *i)
 {
-    for (struct queued *q = p->queue, *next; q != NULL; q = next) {
+    for (struct queued *q = i->queue, *next; q != NULL; q = next) {
         next = q->next;
         release(q);
     }
-    p->queue = NULL;
-    p->queue_end = &p->queue;
+    i->queue = NULL;
+    i->queue_end = &i->queue;
 }
 
 /* Memory or descriptors are out: this server would miss a message, so it must not go on. Its
  * successor is told everything anew. */
-static void give_up(struct rs *rs, struct process *p)
+static void give_up(struct incarnation *i)
 {
-    log_say(LOG_ERR, p->name, "cannot queue a message for it, restarting it");
-    server_kill(rs, p, false);
+    log_say(LOG_ERR, i->process->name, "cannot queue a message for it, restarting it");
+    server_kill(i, false);
 }
 
-static void enqueue(struct rs *rs, struct process *p, const struct rs_message *m, const int *fds,
-                    unsigned nfds)
+static void enqueue(struct rs *rs, struct incarnation *i, const struct rs_message *m,
+                    const int *fds, unsigned nfds)
 {
     struct queued *q = calloc(1, sizeof *q);
 
     if (q == NULL) {
-        give_up(rs, p);
+        give_up(i);
         return;
     }
     q->message = *m;
-    for (unsigned i = 0; i < RS_FDS; i++)
-        q->fds[i] = -1;
-    for (unsigned i = 0; i < nfds; i++) {
-        q->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
-        if (q->fds[i] < 0) {
+    for (unsigned k = 0; k < RS_FDS; k++)
+        q->fds[k] = -1;
+    for (unsigned k = 0; k < nfds; k++) {
+        q->fds[k] = fcntl(fds[k], F_DUPFD_CLOEXEC, 0);
+        if (q->fds[k] < 0) {
             release(q);
-            give_up(rs, p);
+            give_up(i);
             return;
         }
     }
-    *p->queue_end = q;
-    p->queue_end = &q->next;
-    want_out(rs, p, true);
+    *i->queue_end = q;
+    i->queue_end = &q->next;
+    want_out(rs, i, true);
 }
 
-void channel_post(struct rs *rs, struct process *p, struct rs_message m, const int *fds,
+void channel_post(struct rs *rs, struct incarnation *i, struct rs_message m, const int *fds,
                   unsigned nfds)
 {
-    if (p->channel.fd < 0)
+    if (i->channel.fd < 0)
         return; /* dead: its successor is told everything anew */
     m.version = RS_VERSION;
     m.nfds = (uint8_t)nfds;
     if (m.map_generation != 0)
-        p->sent = m.map_generation;
-    if (p->queue == NULL) {
-        int rc = channel_send(p->channel.fd, &m, fds, nfds);
+        i->sent = m.map_generation;
+    if (i->queue == NULL) {
+        int rc = channel_send(i->channel.fd, &m, fds, nfds);
         /* anything but "full" means that it is dead, which the pidfd will say */
         if (rc != -EAGAIN && rc != -ENOBUFS && rc != -ETOOMANYREFS)
             return;
     }
-    enqueue(rs, p, &m, fds, nfds);
+    enqueue(rs, i, &m, fds, nfds);
 }
 
-void channel_writable(struct rs *rs, struct process *p)
+void channel_writable(struct rs *rs, struct incarnation *i)
 {
-    while (p->queue != NULL) {
-        struct queued *q = p->queue;
-        int rc = channel_send(p->channel.fd, &q->message, q->fds, q->message.nfds);
+    while (i->queue != NULL) {
+        struct queued *q = i->queue;
+        int rc = channel_send(i->channel.fd, &q->message, q->fds, q->message.nfds);
         if (rc == -EAGAIN || rc == -ENOBUFS || rc == -ETOOMANYREFS)
             return;
-        p->queue = q->next;
-        if (p->queue == NULL)
-            p->queue_end = &p->queue;
+        i->queue = q->next;
+        if (i->queue == NULL)
+            i->queue_end = &i->queue;
         release(q);
     }
-    want_out(rs, p, false);
+    want_out(rs, i, false);
 }

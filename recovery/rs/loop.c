@@ -85,8 +85,9 @@ int loop_open(struct rs *rs)
 static bool all_ended(const struct rs *rs)
 {
     for (unsigned i = 0; i < rs->processes; i++)
-        if (rs->process[i].pid != 0)
-            return false;
+        for (unsigned k = 0; k < INCARNATIONS; k++)
+            if (rs->process[i].incarnation[k].pid != 0)
+                return false;
     return true;
 }
 
@@ -110,7 +111,8 @@ static void timers(struct rs *rs, uint64_t now)
     }
     if (rs->stopping && now >= rs->stop_at) {
         for (unsigned i = 0; i < rs->processes; i++)
-            server_kill(rs, &rs->process[i], false);
+            for (unsigned k = 0; k < INCARNATIONS; k++)
+                server_kill(&rs->process[i].incarnation[k], false);
         rs->stop_at = now + STOP_LIMIT_NS;
     }
 }

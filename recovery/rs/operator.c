@@ -96,19 +96,20 @@ static struct json_object *status_of(const struct rs *rs, const struct process *
 {
     struct json_object *o = json_object_new_object();
     const struct server_block *b = rs->server[p->id[0]].block;
+    const struct incarnation *running = p->running;
     struct hang_sample s = {0};
 
     put_text(o, "name", p->name);
     put(o, "components", components(p));
-    put_number(o, "pid", (uint64_t)p->pid);
+    put_number(o, "pid", running != NULL ? (uint64_t)running->pid : 0);
     put(o, "cpu", json_object_new_int(rs->cfg->cpu[p->id[0]]));
     put_text(o, "state", state_name(p->state));
     put_number(o, "restarts", p->restarts);
     put_number(o, "hangs", p->hangs);
     put_text(o, "last_end", end_name(p->end));
     put_number(o, "last_gap_ns", p->last_gap_ns);
-    put_number(o, "uptime_ns", p->pid != 0 ? now - p->started_at : 0);
-    if (p->pid != 0 && watchdog_process(p->pid, &s) == 0)
+    put_number(o, "uptime_ns", running != NULL ? now - running->started_at : 0);
+    if (running != NULL && watchdog_process(running->pid, &s) == 0)
         put_number(o, "cpu_ns", s.cpu_ns);
     put_number(o, "epoch", load_relaxed(&b->epoch));
     put_number(o, "turns", load_relaxed(&b->turns));
@@ -191,13 +192,17 @@ static void op_maps(const struct rs *rs, struct json_object *o)
         put(app, "gone", json_object_new_boolean(a->state == APP_GONE));
         json_object_array_add(apps, app);
     }
-    for (unsigned i = 0; i < rs->processes; i++) {
-        struct json_object *p = json_object_new_object();
-        put_text(p, "name", rs->process[i].name);
-        put_number(p, "pid", (uint64_t)rs->process[i].pid);
-        put(p, "components", components(&rs->process[i]));
-        json_object_array_add(processes, p);
-    }
+    for (unsigned i = 0; i < rs->processes; i++)
+        for (unsigned k = 0; k < INCARNATIONS; k++) {
+            const struct incarnation *who = &rs->process[i].incarnation[k];
+            if (who->pid == 0)
+                continue;
+            struct json_object *p = json_object_new_object();
+            put_text(p, "name", rs->process[i].name);
+            put_number(p, "pid", (uint64_t)who->pid);
+            put(p, "components", components(&rs->process[i]));
+            json_object_array_add(processes, p);
+        }
     put_number(o, "pid", (uint64_t)getpid());
     put(o, "regions", regions);
     put(o, "processes", processes);
@@ -216,7 +221,7 @@ static void fail(struct json_object *o, const char *what, const char *arg)
 static void op_kill(struct rs *rs, struct json_object *request, struct json_object *o)
 {
     struct json_object *servers = NULL, *killed;
-    struct process *p[RS_PROCESSES];
+    struct incarnation *who[RS_PROCESSES];
     struct timespec t[RS_PROCESSES];
     size_t n = 0;
 
@@ -230,25 +235,26 @@ static void op_kill(struct rs *rs, struct json_object *request, struct json_obje
     for (size_t i = 0; i < n; i++) {
         struct json_object *server = json_object_array_get_idx(servers, i);
         const char *name = server != NULL ? json_object_get_string(server) : "";
-        p[i] = server_find(rs, name);
-        if (p[i] == NULL) {
+        struct process *p = server_find(rs, name);
+        if (p == NULL) {
             fail(o, "there is no such server", name);
             return;
         }
-        if (p[i]->pid == 0) {
+        who[i] = p->running;
+        if (who[i] == NULL) {
             fail(o, "this server is not running", name);
             return;
         }
     }
     for (size_t i = 0; i < n; i++) {
         clock_gettime(CLOCK_REALTIME, &t[i]);
-        server_kill(rs, p[i], false);
+        server_kill(who[i], false);
     }
     killed = json_object_new_array();
     for (size_t i = 0; i < n; i++) {
         struct json_object *k = json_object_new_object();
-        put_text(k, "server", p[i]->name);
-        put_number(k, "pid", (uint64_t)p[i]->pid);
+        put_text(k, "server", who[i]->process->name);
+        put_number(k, "pid", (uint64_t)who[i]->pid);
         put_number(k, "time_ns", (uint64_t)t[i].tv_sec * 1000000000ull + (uint64_t)t[i].tv_nsec);
         json_object_array_add(killed, k);
     }

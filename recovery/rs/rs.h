@@ -4,8 +4,11 @@
  * descriptor. One thread, one epoll loop (main.c). It never blocks on a server or an application:
  * every channel is non-blocking and has a queue of its own (channel.c).
  *
+ * A *process* here is a role that is to be played as long as the stack is up ("tcp0", "fused"); an
+ * *incarnation* is one Linux process that plays it.
+ *
  *   config.c   the text file          memory.c   regions and who may map them
- *   spawn.c    one process            server.c   its life: start, ready, death, restart
+ *   spawn.c    one incarnation        server.c   its life: start, ready, death, restart
  *   policy.c   when to restart        hang.c     is it hung?        (both pure)
  *   app.c      application processes  operator.c what `eft` asks for
  *   mapped.c   who still maps what    runtime.c  /run/eft/NAME
@@ -67,31 +70,50 @@ struct queued {
     int fds[RS_FDS]; /* duplicates, ours to close */
 };
 
+enum incarnation_state {
+    INCARNATION_NONE = 0, /* a free place */
+    INCARNATION_STARTING, /* executed, not yet ready */
+    INCARNATION_RUNNING,
+};
+
+/* One Linux process that can play a role. */
+struct incarnation {
+    struct process *process; /* the role; constant */
+    enum incarnation_state state;
+    pid_t pid;                       /* 0: none; not reaped before pidfd says so */
+    unsigned ready;                  /* components that have said so */
+    bool hung;                       /* killed by us for that */
+    uint64_t started_at;             /* CLOCK_MONOTONIC, ns */
+    uint64_t sent, acked, start_seq; /* map generations */
+    struct hang hang;
+    struct watch pidfd, channel;
+    bool channel_wants_out;
+    struct queued *queue, **queue_end;
+};
+
 enum process_state {
-    PROCESS_WAITING = 0, /* dead; to be started at restart_at */
-    PROCESS_STARTING,    /* running, not yet ready */
+    PROCESS_WAITING = 0, /* nobody plays it; to be started at restart_at */
+    PROCESS_STARTING,    /* somebody does, who is not yet ready */
     PROCESS_RUNNING,
     PROCESS_ENDED, /* dead, and not to be started again (the stack stops) */
 };
 
+enum { INCARNATIONS = 1 };
+
+/* A role: what some incarnation is to play as long as the stack is up. */
 struct process {
     server_id id[RS_PROCESSES]; /* its components */
-    unsigned components, ready;
+    unsigned components;
     char name[32]; /* as operators see it: "tcp0", "fused" */
     enum process_state state;
-    pid_t pid; /* 0: none */
     uid_t uid;
     gid_t gid;
-    struct watch pidfd, channel;
-    bool channel_wants_out;
-    struct queued *queue, **queue_end;
     int bell; /* its eventfd; the same over all incarnations */
+    struct incarnation incarnation[INCARNATIONS];
+    struct incarnation *running; /* who plays it, or starts to; NULL: nobody */
     struct policy policy;
-    struct hang hang;
-    bool hung; /* killed by us for that */
-    enum rs_end end;
-    uint64_t restart_at, started_at, ready_at, died_at;
-    uint64_t sent, acked, start_seq; /* map generations */
+    enum rs_end end; /* of the last one that played it */
+    uint64_t restart_at, ready_at, died_at;
     uint64_t restarts, hangs;
     uint64_t last_gap_ns; /* from the death to ready */
 };
@@ -182,14 +204,15 @@ const struct keep *memory_find(const struct rs *rs, server_id reader, region_id 
 
 /* --- channel.c --- */
 /* Sends at once or queues; never blocks. The descriptors stay the caller's. */
-void channel_post(struct rs *rs, struct process *p, struct rs_message m, const int *fds,
+void channel_post(struct rs *rs, struct incarnation *i, struct rs_message m, const int *fds,
                   unsigned nfds);
-void channel_drop(struct process *p); /* forgets what is queued */
-void channel_writable(struct rs *rs, struct process *p);
+void channel_drop(struct incarnation *i); /* forgets what is queued */
+void channel_writable(struct rs *rs, struct incarnation *i);
 
 /* --- spawn.c --- */
-/* Starts p's program with `channel` as its descriptor 3. Sets pid and pidfd. 0 or -errno. */
-int spawn_process(struct rs *rs, struct process *p, int channel);
+/* Starts the program of i's role with `channel` as its descriptor 3. Sets pid and pidfd. 0 or
+ * -errno. */
+int spawn_process(struct rs *rs, struct incarnation *i, int channel);
 /* Finds user and group of the process: once, as the name service may be slow. */
 void spawn_user(struct process *p);
 
@@ -198,7 +221,7 @@ int server_setup(struct rs *rs);
 void server_start(struct rs *rs, struct process *p);
 void server_timers(struct rs *rs, uint64_t now);
 uint64_t server_deadline(const struct rs *rs);
-void server_kill(struct rs *rs, struct process *p, bool hung);
+void server_kill(struct incarnation *i, bool hung);
 void server_stop_all(struct rs *rs);
 struct process *server_find(struct rs *rs, const char *name);
 /* Is component `id` in a process that could take messages? */
@@ -206,8 +229,12 @@ static inline struct process *server_process(struct rs *rs, server_id id)
 {
     return id < RS_SERVERS && rs->server[id].used ? rs->server[id].process : NULL;
 }
-/* Announces region `id` to the component; returns whether it may map it. */
-bool server_announce(struct rs *rs, server_id to, region_id id);
+/* Sends to the component `to`: to `only`, or (NULL) to all incarnations of its role. A negative fd
+ * is none. */
+void server_tell(struct rs *rs, struct incarnation *only, server_id to, struct rs_message m,
+                 int fd);
+/* Announces region `id` to the component, if it may map it; to `only` as above. */
+void server_announce(struct rs *rs, struct incarnation *only, server_id to, region_id id);
 const char *end_name(enum rs_end end);
 
 /* --- watchdog.c --- */
@@ -220,8 +247,8 @@ int watchdog_process(pid_t pid, struct hang_sample *s);
 void app_request(struct rs *rs, const struct rs_message *m, int fd);
 void app_waiter_request(struct rs *rs, const struct rs_message *m);
 void app_done(struct rs *rs, const struct rs_message *m);
-/* Tells a new incarnation of component `id` of every application. */
-void app_tell(struct rs *rs, server_id id);
+/* Tells a new incarnation about every application, as its component `id` should know it. */
+void app_tell(struct rs *rs, struct incarnation *i, server_id id);
 /* Some process has acknowledged: joins and waiters may go on. */
 void app_progress(struct rs *rs);
 /* Looks for applications that closed their control socket and have gone by exec. */

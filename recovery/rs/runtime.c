@@ -91,9 +91,11 @@ void runtime_pids(const struct rs *rs)
     if (f == NULL)
         return;
     for (unsigned i = 0; i < rs->processes; i++)
-        if (rs->process[i].pid != 0)
-            fprintf(f, "%s %d %llu\n", rs->process[i].name, rs->process[i].pid,
-                    start_time(rs->process[i].pid));
+        for (unsigned k = 0; k < INCARNATIONS; k++) {
+            const struct incarnation *who = &rs->process[i].incarnation[k];
+            if (who->pid != 0)
+                fprintf(f, "%s %d %llu\n", rs->process[i].name, who->pid, start_time(who->pid));
+        }
     if (fclose(f) == 0)
         rename(temporary, path);
 }

@@ -28,8 +28,8 @@
     10000000000ull /* a server that is not ready after this is taken for hung                      \
                     */
 
-#define PROCESS_OF(w, member)                                                                      \
-    ((struct process *)(void *)((char *)(w)-offsetof(struct process, member)))
+#define INCARNATION_OF(w, member)                                                                  \
+    ((struct incarnation *)(void *)((char *)(w)-offsetof(struct incarnation, member)))
 
 const char *end_name(enum rs_end end)
 {
@@ -41,51 +41,60 @@ const char *end_name(enum rs_end end)
 
 /* ---- what a server is told ---- */
 
-bool server_announce(struct rs *rs, server_id to, region_id id)
+void server_tell(struct rs *rs, struct incarnation *only, server_id to, struct rs_message m, int fd)
 {
     struct process *p = server_process(rs, to);
+    const unsigned nfds = fd >= 0 ? 1 : 0;
+
+    m.to = to;
+    if (only != NULL)
+        channel_post(rs, only, m, &fd, nfds);
+    else if (p != NULL)
+        for (unsigned i = 0; i < INCARNATIONS; i++)
+            channel_post(rs, &p->incarnation[i], m, &fd, nfds);
+}
+
+void server_announce(struct rs *rs, struct incarnation *only, server_id to, region_id id)
+{
     int may = wiring_may_map(to, id);
     const struct keep *k = may != 0 ? memory_find(rs, to, id) : NULL;
 
-    if (p == NULL || k == NULL)
-        return false;
-    channel_post(rs, p,
-                 (struct rs_message){.op = RS_REGION,
-                                     .to = to,
-                                     .id = id,
-                                     .generation = k->generation,
-                                     .writable = may == 2,
-                                     .map_generation = ++rs->seq},
-                 may == 2 ? &k->rw : &k->ro, 1);
-    return true;
+    if (k != NULL)
+        server_tell(rs, only, to,
+                    (struct rs_message){.op = RS_REGION,
+                                        .id = id,
+                                        .generation = k->generation,
+                                        .writable = may == 2,
+                                        .map_generation = ++rs->seq},
+                    may == 2 ? k->rw : k->ro);
 }
 
-static void tell_component(struct rs *rs, struct process *p, server_id id)
+static void tell_component(struct rs *rs, struct incarnation *who, server_id id)
 {
     struct server *s = &rs->server[id];
 
-    server_announce(rs, id, REGION_CONFIG);
+    server_announce(rs, who, id, REGION_CONFIG);
     for (unsigned peer = 0; peer < RS_SERVERS; peer++) {
         if (!rs->server[peer].used)
             continue;
-        server_announce(rs, id, REGION_OF_SERVER(peer));
-        server_announce(rs, id, REGION_PUBLIC(peer));
+        server_announce(rs, who, id, REGION_OF_SERVER(peer));
+        server_announce(rs, who, id, REGION_PUBLIC(peer));
         /* components of one process need no bell among themselves */
-        if ((s->neighbours[peer / 64] >> (peer % 64) & 1) != 0 && rs->server[peer].process != p)
-            channel_post(rs, p,
-                         (struct rs_message){
-                             .op = RS_BELL_PEER, .to = id, .arg = peer, .kind = BELL_EVENTFD},
-                         &rs->server[peer].process->bell, 1);
+        if ((s->neighbours[peer / 64] >> (peer % 64) & 1) != 0 &&
+            rs->server[peer].process != who->process)
+            server_tell(rs, who, id,
+                        (struct rs_message){.op = RS_BELL_PEER, .arg = peer, .kind = BELL_EVENTFD},
+                        rs->server[peer].process->bell);
     }
     if (SERVER_ID_KIND(id) == SERVER_DRIVER)
-        channel_post(rs, p,
+        channel_post(rs, who,
                      (struct rs_message){.op = RS_DEVICE,
                                          .to = id,
                                          .arg = rs->cfg->interface[SERVER_ID_INSTANCE(id)].driver},
                      s->device, s->devices);
     if (SERVER_ID_KIND(id) == SERVER_SYSCALL)
-        channel_post(rs, p, (struct rs_message){.op = RS_LISTEN, .to = id}, &rs->control_fd, 1);
-    app_tell(rs, id);
+        server_tell(rs, who, id, (struct rs_message){.op = RS_LISTEN}, rs->control_fd);
+    app_tell(rs, who, id);
 }
 
 /* ---- start ---- */
@@ -103,45 +112,75 @@ static void start_failed(struct rs *rs, struct process *p, uint64_t now)
         rs_stop(rs, EXIT_SERVER);
 }
 
-void server_start(struct rs *rs, struct process *p)
+static struct incarnation *free_place(struct process *p)
+{
+    for (unsigned i = 0; i < INCARNATIONS; i++)
+        if (p->incarnation[i].state == INCARNATION_NONE)
+            return &p->incarnation[i];
+    return NULL;
+}
+
+/* A new incarnation of the role, which has been told nothing yet. NULL: none can be made. */
+static struct incarnation *beget(struct rs *rs, struct process *p, uint64_t now)
 {
     const int buffer = 8 << 20;
-    uint64_t now = rs_now();
+    struct incarnation *who = free_place(p);
     int pair[2];
 
+    if (who == NULL)
+        return NULL;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
         log_say(LOG_ERR, p->name, "cannot make its channel: %s", strerror(errno));
-        start_failed(rs, p, now);
-        return;
+        return NULL;
     }
     /* Only our end: the server's is blocking, which is the server's business. */
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
     if (setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer) < 0)
         setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-    int rc = spawn_process(rs, p, pair[1]);
+    int rc = spawn_process(rs, who, pair[1]);
     close(pair[1]);
     if (rc < 0) {
         close(pair[0]);
+        return NULL;
+    }
+    who->state = INCARNATION_STARTING;
+    who->started_at = now;
+    who->ready = 0;
+    who->hung = false;
+    who->sent = who->acked = who->start_seq = 0;
+    who->hang = (struct hang){0};
+    who->channel = (struct watch){.fd = pair[0], .ready = on_channel};
+    who->channel_wants_out = false;
+    who->pidfd.ready = on_pidfd;
+    rs_watch(rs, &who->pidfd, EPOLLIN);
+    rs_watch(rs, &who->channel, EPOLLIN);
+    return who;
+}
+
+static void tell_all(struct rs *rs, struct incarnation *who)
+{
+    const struct process *p = who->process;
+
+    server_tell(rs, who, p->id[0], (struct rs_message){.op = RS_BELL_SELF, .kind = BELL_EVENTFD},
+                p->bell);
+    for (unsigned i = 0; i < p->components; i++)
+        tell_component(rs, who, p->id[i]);
+    who->start_seq = who->sent;
+}
+
+void server_start(struct rs *rs, struct process *p)
+{
+    uint64_t now = rs_now();
+    struct incarnation *who = beget(rs, p, now);
+
+    if (who == NULL) {
         start_failed(rs, p, now);
         return;
     }
     p->state = PROCESS_STARTING;
-    p->started_at = now;
-    p->ready = 0;
-    p->hung = false;
-    p->hang = (struct hang){0};
-    p->channel = (struct watch){.fd = pair[0], .ready = on_channel};
-    p->channel_wants_out = false;
-    p->pidfd.ready = on_pidfd;
-    rs_watch(rs, &p->pidfd, EPOLLIN);
-    rs_watch(rs, &p->channel, EPOLLIN);
-
-    channel_post(rs, p, (struct rs_message){.op = RS_BELL_SELF, .kind = BELL_EVENTFD}, &p->bell, 1);
-    for (unsigned i = 0; i < p->components; i++)
-        tell_component(rs, p, p->id[i]);
-    p->start_seq = p->sent;
-    channel_post(rs, p, (struct rs_message){.op = RS_START, .to = p->id[0], .arg = p->end}, NULL,
-                 0);
+    p->running = who;
+    tell_all(rs, who);
+    server_tell(rs, who, p->id[0], (struct rs_message){.op = RS_START, .arg = p->end}, -1);
 }
 
 /* ---- ready ---- */
@@ -160,21 +199,23 @@ static void all_ready(struct rs *rs, uint64_t now)
     log_ready("READY");
 }
 
-static void on_ready(struct rs *rs, struct process *p)
+static void on_ready(struct rs *rs, struct incarnation *who)
 {
+    struct process *p = who->process;
     uint64_t now = rs_now();
 
-    if (p->state != PROCESS_STARTING || ++p->ready < p->components)
+    if (who->state != INCARNATION_STARTING || ++who->ready < p->components)
         return;
+    who->state = INCARNATION_RUNNING;
     p->state = PROCESS_RUNNING;
     p->ready_at = now;
     /* all that was announced before RS_START is mapped */
-    p->acked = p->start_seq;
+    who->acked = who->start_seq;
     policy_step(&p->policy, POLICY_READY, END_NONE, now);
     if (p->died_at != 0) {
         p->last_gap_ns = now - p->died_at;
         log_say(LOG_NOTICE, p->name, "is back after %.2f ms (process %d)",
-                (double)p->last_gap_ns / 1e6, p->pid);
+                (double)p->last_gap_ns / 1e6, who->pid);
     }
     if (!rs->up)
         all_ready(rs, now);
@@ -193,8 +234,9 @@ static bool has_component(const struct process *p, server_id id)
 }
 
 /* The switch states what each kind may ask; anything else is dropped and said. */
-static void on_message(struct rs *rs, struct process *p, const struct rs_message *m, int fd)
+static void on_message(struct rs *rs, struct incarnation *who, const struct rs_message *m, int fd)
 {
+    const struct process *p = who->process;
     const enum server_kind kind = SERVER_ID_KIND(m->to);
 
     if (!has_component(p, m->to)) {
@@ -203,11 +245,11 @@ static void on_message(struct rs *rs, struct process *p, const struct rs_message
     }
     switch (m->op) {
     case RS_READY:
-        on_ready(rs, p);
+        on_ready(rs, who);
         return;
     case RS_ACK:
-        if (m->map_generation > p->acked && m->map_generation <= p->sent) {
-            p->acked = m->map_generation;
+        if (m->map_generation > who->acked && m->map_generation <= who->sent) {
+            who->acked = m->map_generation;
             app_progress(rs);
         }
         return;
@@ -235,31 +277,31 @@ static void on_message(struct rs *rs, struct process *p, const struct rs_message
 
 static void on_channel(struct rs *rs, struct watch *w, uint32_t events)
 {
-    struct process *p = PROCESS_OF(w, channel);
+    struct incarnation *who = INCARNATION_OF(w, channel);
     struct rs_message m;
     int fds[RS_FDS];
 
     if (events & EPOLLOUT)
-        channel_writable(rs, p);
+        channel_writable(rs, who);
     if (!(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
         return;
     /* a bounded number: one chatty server must not keep us from the others */
-    for (int n = 0; n < 64 && p->channel.fd >= 0; n++) {
-        int rc = channel_receive(p->channel.fd, &m, fds, MSG_DONTWAIT);
+    for (int n = 0; n < 64 && who->channel.fd >= 0; n++) {
+        int rc = channel_receive(who->channel.fd, &m, fds, MSG_DONTWAIT);
         if (rc == -EAGAIN)
             return;
         if (rc == -EPROTO) {
-            log_say(LOG_WARNING, p->name, "sent something that is no message");
+            log_say(LOG_WARNING, who->process->name, "sent something that is no message");
             continue;
         }
         if (rc <= 0) {
             /* It closed its channel, so it is ending; the pidfd says when. One that lives on would
              * hear of nothing any more, and nobody would wait for it. */
-            server_kill(rs, p, false);
-            rs_unwatch(rs, &p->channel);
+            server_kill(who, false);
+            rs_unwatch(rs, &who->channel);
             return;
         }
-        on_message(rs, p, &m, fds[0]);
+        on_message(rs, who, &m, fds[0]);
         for (unsigned i = 0; i < RS_FDS; i++)
             if (fds[i] >= 0)
                 close(fds[i]);
@@ -268,15 +310,16 @@ static void on_channel(struct rs *rs, struct watch *w, uint32_t events)
 
 /* ---- death ---- */
 
-static enum rs_end how(const struct process *p, const siginfo_t *info, char *text, size_t size)
+static enum rs_end how(const struct incarnation *who, const siginfo_t *info, char *text,
+                       size_t size)
 {
     if (info->si_code == CLD_EXITED) {
         snprintf(text, size, "exited with status %d", info->si_status);
-        return p->hung ? END_HANG : END_FAULT;
+        return who->hung ? END_HANG : END_FAULT;
     }
     snprintf(text, size, "was ended by signal %d (%s)", info->si_status,
              strsignal(info->si_status));
-    if (p->hung)
+    if (who->hung)
         return END_HANG;
     switch (info->si_status) {
     case SIGKILL:
@@ -291,21 +334,25 @@ static enum rs_end how(const struct process *p, const siginfo_t *info, char *tex
 
 static void on_pidfd(struct rs *rs, struct watch *w, uint32_t events)
 {
-    struct process *p = PROCESS_OF(w, pidfd);
+    struct incarnation *who = INCARNATION_OF(w, pidfd);
+    struct process *p = who->process;
     siginfo_t info = {0};
     char text[96];
 
     (void)events;
-    if (waitid(P_PIDFD, (id_t)p->pidfd.fd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+    if (waitid(P_PIDFD, (id_t)who->pidfd.fd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
         return;
     uint64_t now = rs_now();
-    p->end = how(p, &info, text, sizeof text);
+    const enum rs_end end = how(who, &info, text, sizeof text);
+    const pid_t pid = who->pid;
+    who->pid = 0;
+    who->state = INCARNATION_NONE;
+    rs_unwatch(rs, &who->pidfd);
+    rs_unwatch(rs, &who->channel);
+    channel_drop(who);
+    p->running = NULL;
+    p->end = end;
     p->died_at = now;
-    const pid_t pid = p->pid;
-    p->pid = 0;
-    rs_unwatch(rs, &p->pidfd);
-    rs_unwatch(rs, &p->channel);
-    channel_drop(p);
     if (rs->stopping) {
         p->state = PROCESS_ENDED;
         return;
@@ -328,23 +375,21 @@ static void on_pidfd(struct rs *rs, struct watch *w, uint32_t events)
             a.at > now ? " is delayed" : "");
 }
 
-void server_kill(struct rs *rs, struct process *p, bool hung)
+void server_kill(struct incarnation *who, bool hung)
 {
-    (void)rs;
-    if (p->pidfd.fd < 0)
+    if (who->pidfd.fd < 0)
         return;
-    p->hung |= hung; /* whoever was killed for it stays so */
-    syscall(SYS_pidfd_send_signal, p->pidfd.fd, SIGKILL, NULL, 0);
+    who->hung |= hung; /* whoever was killed for it stays so */
+    syscall(SYS_pidfd_send_signal, who->pidfd.fd, SIGKILL, NULL, 0);
 }
 
 void server_stop_all(struct rs *rs)
 {
     for (unsigned i = 0; i < rs->processes; i++) {
         struct process *p = &rs->process[i];
-        if (p->pid == 0)
+        if (p->running == NULL)
             p->state = PROCESS_ENDED;
-        else
-            channel_post(rs, p, (struct rs_message){.op = RS_STOP, .to = p->id[0]}, NULL, 0);
+        server_tell(rs, NULL, p->id[0], (struct rs_message){.op = RS_STOP}, -1);
     }
 }
 
@@ -360,7 +405,7 @@ uint64_t server_deadline(const struct rs *rs)
         if (p->state == PROCESS_WAITING && !rs->stopping)
             t = p->restart_at;
         else if (p->state == PROCESS_STARTING)
-            t = p->started_at + START_LIMIT_NS;
+            t = p->running->started_at + START_LIMIT_NS;
         at = t < at ? t : at;
     }
     return at;
@@ -372,11 +417,11 @@ void server_timers(struct rs *rs, uint64_t now)
         struct process *p = &rs->process[i];
         if (p->state == PROCESS_WAITING && p->restart_at <= now && !rs->stopping) {
             server_start(rs, p);
-        } else if (p->state == PROCESS_STARTING && now - p->started_at > START_LIMIT_NS &&
-                   !p->hung) {
-            log_say(LOG_ERR, p->name, "process %d is not ready after %llu s, killing it", p->pid,
-                    START_LIMIT_NS / 1000000000ull);
-            server_kill(rs, p, true);
+        } else if (p->state == PROCESS_STARTING && !p->running->hung &&
+                   now - p->running->started_at > START_LIMIT_NS) {
+            log_say(LOG_ERR, p->name, "process %d is not ready after %llu s, killing it",
+                    p->running->pid, START_LIMIT_NS / 1000000000ull);
+            server_kill(p->running, true);
         }
     }
 }
@@ -398,8 +443,11 @@ static struct process *new_process(struct rs *rs, const char *name)
     struct process *p = &rs->process[rs->processes++];
 
     snprintf(p->name, sizeof p->name, "%s", name);
-    p->pidfd.fd = p->channel.fd = -1;
-    p->queue_end = &p->queue;
+    for (unsigned i = 0; i < INCARNATIONS; i++) {
+        struct incarnation *who = &p->incarnation[i];
+        *who = (struct incarnation){.process = p, .pidfd.fd = -1, .channel.fd = -1};
+        who->queue_end = &who->queue;
+    }
     p->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return p;
 }

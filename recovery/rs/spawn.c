@@ -19,6 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { FIRST_UID = 61900, EXIT_BEFORE_EXEC = 125 };
@@ -136,8 +137,9 @@ child(const struct rs *rs, const struct process *p, int program, int channel)
     child_fails(p, "execute its program");
 }
 
-int spawn_process(struct rs *rs, struct process *p, int channel)
+int spawn_process(struct rs *rs, struct incarnation *i, int channel)
 {
+    const struct process *p = i->process;
     const enum server_kind kind = kind_of(p);
     const char *program_name = kind == SERVER_RS ? "fused" : server_kind_name(kind);
     char path[320];
@@ -159,13 +161,15 @@ int spawn_process(struct rs *rs, struct process *p, int channel)
         log_say(LOG_ERR, p->name, "cannot fork: %s", strerror(-rc));
         return rc;
     }
-    p->pid = pid;
+    i->pid = pid;
     /* It cannot be reaped before we do it: the number is still its own. */
-    p->pidfd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (p->pidfd.fd < 0) {
+    i->pidfd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (i->pidfd.fd < 0) {
         rc = -errno;
         log_say(LOG_ERR, p->name, "cannot open its pidfd: %s", strerror(-rc));
         kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        i->pid = 0;
         return rc;
     }
     return 0;

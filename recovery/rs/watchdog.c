@@ -54,9 +54,10 @@ static bool has_work(const struct server *s)
     return false;
 }
 
-static void look_at(struct rs *rs, struct process *p, uint64_t now)
+static void look_at(struct rs *rs, struct incarnation *who, uint64_t now)
 {
-    struct hang_sample s = {.work = p->acked < p->sent, .asleep = true};
+    const struct process *p = who->process;
+    struct hang_sample s = {.work = who->acked < who->sent, .asleep = true};
 
     for (unsigned i = 0; i < p->components; i++) {
         const struct server *c = &rs->server[p->id[i]];
@@ -64,9 +65,9 @@ static void look_at(struct rs *rs, struct process *p, uint64_t now)
         s.asleep &= load_relaxed(&c->block->asleep) != 0;
         s.turns += load_relaxed(&c->block->turns);
     }
-    if (hang_suspicious(&p->hang, &s) && watchdog_process(p->pid, &s) < 0)
+    if (hang_suspicious(&who->hang, &s) && watchdog_process(who->pid, &s) < 0)
         return; /* just dead: the pidfd says so */
-    switch (hang_step(&p->hang, &s, now)) {
+    switch (hang_step(&who->hang, &s, now)) {
     case HANG_FINE:
         break;
     case HANG_RING: {
@@ -78,15 +79,17 @@ static void look_at(struct rs *rs, struct process *p, uint64_t now)
     }
     case HANG_KILL:
         log_say(LOG_ERR, p->name, "process %d has work and takes no turn (state %c), killing it",
-                p->pid, s.state);
-        server_kill(rs, p, true);
+                who->pid, s.state);
+        server_kill(who, true);
         break;
     }
 }
 
 void watchdog_look(struct rs *rs, uint64_t now)
 {
-    for (unsigned i = 0; i < rs->processes; i++)
-        if (rs->process[i].state == PROCESS_RUNNING && !rs->process[i].hung)
-            look_at(rs, &rs->process[i], now);
+    for (unsigned i = 0; i < rs->processes; i++) {
+        struct incarnation *running = rs->process[i].running;
+        if (rs->process[i].state == PROCESS_RUNNING && running != NULL && !running->hung)
+            look_at(rs, running, now);
+    }
 }
