@@ -41,6 +41,15 @@ struct options {
 enum { OPT_JSON = 1, OPT_UP = 2, OPT_INTERVAL = 4, OPT_PROGRAM = 8 /* stop at the first word */ };
 /* Returns -1 to go on, else the exit status (help was printed, or the usage was wrong). */
 int options_parse(struct options *o, int argc, char **argv, unsigned takes);
+/* The same with options of this command alone; exactly one of the three places is not NULL. */
+struct more_option {
+    const char *name;
+    const char **text;
+    uint64_t *number;
+    bool *flag;
+};
+int options_parse_more(struct options *o, int argc, char **argv, unsigned takes,
+                       const struct more_option *more, unsigned n_more);
 /* Remembers which command runs, for the messages about its usage. */
 void command_is(const struct command *c);
 /* Prints the usage of the running command; CLI_USAGE. */
@@ -62,6 +71,10 @@ struct json_object *client_once(const char *name, const char *op);
 uint64_t json_number(struct json_object *o, const char *key);
 const char *json_text(struct json_object *o, const char *key);
 struct json_object *json_member(struct json_object *o, const char *key);
+
+/* The server called `name` ("tcp" means "tcp0") in an answer to status: its process's entry, which
+ * is part of `status`. NULL when there is none. */
+struct json_object *client_server(struct json_object *status, const char *name);
 
 /* --- paths.c: what lies where, in the build tree and installed --- */
 

@@ -4,6 +4,8 @@
  */
 #include "cli.h"
 
+#include "libchan/region.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,6 +104,27 @@ struct json_object *client_once(const char *name, const char *op)
     struct json_object *answer = client_ask(fd, name, request);
     close(fd);
     return answer;
+}
+
+struct json_object *client_server(struct json_object *status, const char *name)
+{
+    struct json_object *list = json_member(status, "servers");
+    server_id id, other;
+
+    for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
+        struct json_object *s = json_object_array_get_idx(list, i);
+        struct json_object *parts = json_member(s, "components");
+        if (strcmp(json_text(s, "name"), name) == 0)
+            return s;
+        if (server_id_parse(name, &id) < 0)
+            continue;
+        for (size_t k = 0; k < json_object_array_length(parts); k++)
+            if (server_id_parse(json_object_get_string(json_object_array_get_idx(parts, k)),
+                                &other) == 0 &&
+                other == id)
+                return s;
+    }
+    return NULL;
 }
 
 struct json_object *json_member(struct json_object *o, const char *key)

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * eft crash kill: SIGKILL for servers, and exactly when. eft-rs kills the servers, all within some
- * microseconds; eft-rs itself is killed from here, as the last one.
+ * eft crash: breaks running servers on purpose.
+ *
+ * kill without a watch: SIGKILL for servers, and exactly when. eft-rs kills the servers, all within
+ * some microseconds; eft-rs itself is killed from here, as the last one. Everything else is an
+ * experiment (crash_experiment.c).
  */
-#include "cli.h"
+#include "crash.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -12,6 +15,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { WINDOW_MS = 2000 };
 
 static int report(const struct options *o, struct json_object *answer)
 {
@@ -79,26 +84,21 @@ static struct json_object *kill_servers(const struct options *o, struct json_obj
     return answer;
 }
 
-int command_crash(int argc, char **argv)
+int crash_kill(const struct options *o, int n, char **server)
 {
-    struct options o;
-    int rc = options_parse(&o, argc, argv, OPT_JSON), rs = -1, rs_pid = 0;
-
-    if (rc >= 0)
-        return rc;
-    if (argc - o.first < 2 || strcmp(argv[o.first], "kill") != 0)
-        return usage_error("expected kill SERVER…");
+    int rc, rs = -1, rs_pid = 0;
     struct json_object *servers = json_object_new_array(), *answer;
-    for (int i = o.first + 1; i < argc; i++) {
-        if (strcmp(argv[i], "rs") != 0)
-            json_object_array_add(servers, json_object_new_string(argv[i]));
-        else if (rs < 0 && (rs = open_rs(&o, &rs_pid)) < 0) {
+
+    for (int i = 0; i < n; i++) {
+        if (strcmp(server[i], "rs") != 0)
+            json_object_array_add(servers, json_object_new_string(server[i]));
+        else if (rs < 0 && (rs = open_rs(o, &rs_pid)) < 0) {
             json_object_put(servers);
             return CLI_FAILED;
         }
     }
     if (json_object_array_length(servers) > 0) {
-        answer = kill_servers(&o, servers);
+        answer = kill_servers(o, servers);
     } else {
         json_object_put(servers);
         answer = json_object_new_object();
@@ -112,7 +112,102 @@ int command_crash(int argc, char **argv)
         close(rs);
     }
     if (rc == CLI_OK)
-        return report(&o, answer);
+        return report(o, answer);
     json_object_put(answer);
     return rc;
+}
+
+/* For people: what was done and what came of it. */
+static void print_line(struct json_object *l)
+{
+    struct json_object *end = json_member(l, "end"), *activated = json_member(l, "activated");
+
+    if (!json_object_get_boolean(json_member(l, "injected"))) {
+        printf("%s %s: not injected: %s\n", json_text(l, "class"), json_text(l, "server"),
+               json_text(l, "error"));
+        return;
+    }
+    printf("%s %s (process %llu): %s", json_text(l, "class"), json_text(l, "server"),
+           (unsigned long long)json_number(l, "pid"),
+           activated == NULL                    ? "activation unknown"
+           : json_object_get_boolean(activated) ? "activated"
+                                                : "not activated");
+    if (end != NULL) {
+        printf(", ended after %.1f ms", json_object_get_double(json_member(end, "after_ms")));
+        if (json_member(end, "signal_name") != NULL)
+            printf(" by %s", json_text(end, "signal_name"));
+        else if (json_member(end, "status") != NULL)
+            printf(" with status %llu", (unsigned long long)json_number(end, "status"));
+    } else {
+        printf(", lived on; then %s", json_text(l, "cleanup"));
+    }
+    if (json_member(l, "last_end") != NULL)
+        printf("; eft-rs: %s, back after %.2f ms", json_text(l, "last_end"),
+               (double)json_number(l, "gap_ns") / 1e6);
+    else if (json_member(l, "recovered") != NULL)
+        printf("; %s", json_object_get_boolean(json_member(l, "recovered")) ? "back" : "NOT BACK");
+    printf("\n");
+}
+
+static int list_classes(void)
+{
+    for (unsigned i = 0; i < CRASH_CLASSES; i++)
+        printf("%-12s %s\n", crash_kind((enum crash_class)i)->name,
+               crash_kind((enum crash_class)i)->help);
+    return CLI_OK;
+}
+
+static int experiment(struct experiment *e, bool json)
+{
+    struct json_object *lines = json_object_new_array();
+    int rc = experiment_run(e, lines);
+
+    for (size_t i = 0; i < json_object_array_length(lines); i++) {
+        struct json_object *line = json_object_array_get_idx(lines, i);
+        if (json)
+            puts(json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN));
+        else
+            print_line(line);
+    }
+    json_object_put(lines);
+    return rc;
+}
+
+int command_crash(int argc, char **argv)
+{
+    struct options o;
+    const char *after = "kill";
+    struct experiment e = {.window_ms = UINT64_MAX, .seed = UINT64_MAX};
+    const struct more_option more[] = {
+        {.name = "seed", .number = &e.seed},
+        {.name = "window", .number = &e.window_ms},
+        {.name = "after", .text = &after},
+    };
+    int rc = options_parse_more(&o, argc, argv, OPT_JSON, more, sizeof more / sizeof more[0]);
+
+    if (rc >= 0)
+        return rc;
+    if (argc - o.first == 1 && strcmp(argv[o.first], "list") == 0)
+        return list_classes();
+    if (argc - o.first < 2)
+        return usage_error("expected a class of faults and a server");
+    if (crash_class_parse(argv[o.first], &e.class) < 0)
+        return usage_error("there is no class \"%s\"; eft crash list", argv[o.first]);
+    if (after_parse(after, &e.after) < 0)
+        return usage_error("--after: found \"%s\", expected kill, restore or keep", after);
+    const bool watch = e.window_ms != UINT64_MAX;
+    if (e.class == CRASH_KILL && !watch)
+        return crash_kill(&o, argc - o.first - 1, argv + o.first + 1);
+    if (watch && e.window_ms > 3600000)
+        return usage_error("--window: expected at most 3600000 ms");
+    if (argc - o.first - 1 > CRASH_VICTIMS)
+        return usage_error("at most %d servers", CRASH_VICTIMS);
+    if (!watch)
+        e.window_ms = WINDOW_MS;
+    if (e.seed == UINT64_MAX)
+        e.seed = random_seed();
+    e.stack = o.name;
+    for (int i = o.first + 1; i < argc; i++)
+        e.server[e.servers++] = argv[i];
+    return experiment(&e, o.json);
 }

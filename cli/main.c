@@ -17,8 +17,10 @@ static const struct command commands[] = {
      "Says what runs: process, processor, state, restarts, uptime, load of each server."},
     {"maps", command_maps, "[--name NAME] [--json]",
      "Checks who has which memory mapped against who may; exit status 1 when somebody may not."},
-    {"crash", command_crash, "kill SERVER… [--name NAME] [--json]",
-     "Kills servers (tcp0, ip0, …; rs) at once and says when; they come back by themselves."},
+    {"crash", command_crash,
+     "list | CLASS SERVER… [--seed N] [--window MS] [--after kill|restore|keep] [--name NAME] "
+     "[--json]",
+     "Breaks running servers (tcp0, ip0, …; rs) on purpose; they come back by themselves."},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -4,6 +4,7 @@
  */
 #include "cli.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -60,8 +61,33 @@ static bool name_is_valid(const char *s)
     return n > 0 && n < 32 && s[n] == '\0' && s[0] != '-';
 }
 
+/* An option of one command: where its value goes says what it is. 0, or the exit status. */
+static int take(const struct more_option *m, const char *text)
+{
+    char *end;
+
+    if (m->flag != NULL)
+        *m->flag = true;
+    else if (m->text != NULL)
+        *m->text = text;
+    else {
+        errno = 0;
+        *m->number = strtoull(text, &end, 0);
+        if (*end != '\0' || end == text || errno != 0 || strchr(text, '-') != NULL)
+            return usage_error("--%s: found \"%s\", expected a number", m->name, text);
+    }
+    return 0;
+}
+
 int options_parse(struct options *o, int argc, char **argv, unsigned takes)
 {
+    return options_parse_more(o, argc, argv, takes, NULL, 0);
+}
+
+int options_parse_more(struct options *o, int argc, char **argv, unsigned takes,
+                       const struct more_option *more, unsigned n_more)
+{
+    enum { MORE = 256, MORE_MAX = 32 };
     static const struct {
         struct option option;
         unsigned needs;
@@ -73,13 +99,18 @@ int options_parse(struct options *o, int argc, char **argv, unsigned takes)
         {{"shape", required_argument, NULL, 's'}, OPT_UP},
         {{"interval", required_argument, NULL, 'i'}, OPT_INTERVAL},
     };
-    struct option list[sizeof all / sizeof all[0] + 1] = {{0}};
+    struct option list[sizeof all / sizeof all[0] + MORE_MAX + 1] = {{0}};
     const char *stack = getenv("EFT_STACK");
     unsigned n = 0;
 
     for (unsigned i = 0; i < sizeof all / sizeof all[0]; i++)
         if ((all[i].needs & ~takes) == 0)
             list[n++] = all[i].option;
+    for (unsigned i = 0; i < n_more && i < MORE_MAX; i++)
+        list[n++] =
+            (struct option){.name = more[i].name,
+                            .has_arg = more[i].flag != NULL ? no_argument : required_argument,
+                            .val = MORE + (int)i};
     *o = (struct options){.name = stack != NULL && stack[0] != '\0' ? stack : "eft",
                           .interval_ms = 200};
     opterr = 0;
@@ -110,7 +141,11 @@ int options_parse(struct options *o, int argc, char **argv, unsigned takes)
                                    optarg);
             break;
         default:
-            return usage_error("unknown option %s", argv[optind - 1]);
+            if (c < MORE)
+                return usage_error("unknown option %s", argv[optind - 1]);
+            if (take(&more[c - MORE], optarg) != 0)
+                return CLI_USAGE;
+            break;
         }
     }
     if (!name_is_valid(o->name))

@@ -6,7 +6,7 @@
 # place that lists packages. For scripts to source; messages go to standard error.
 
 BUILD_PACKAGES=(gcc libc6-dev cmake ninja-build pkg-config libseccomp-dev libsystemd-dev libinih-dev
-    libjson-c-dev libxdp-dev libbpf-dev libcap-ng-dev libcmocka-dev linux-libc-dev)
+    libjson-c-dev libxdp-dev libbpf-dev libcap-ng-dev libcapstone-dev libdw-dev libcmocka-dev linux-libc-dev)
 RUN_PACKAGES=(iproute2 iputils-ping util-linux bsdextrautils jq openssl curl nginx
     redis-server redis-tools dnsmasq-base bind9-dnsutils netcat-openbsd python3-minimal python3)
 TEST_PACKAGES=(clang libclang-rt-14-dev llvm clang-format shellcheck memcached iperf3 wrk

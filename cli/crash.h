@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * What the parts of `eft crash` share.
+ */
+#ifndef EFT_CLI_CRASH_H
+#define EFT_CLI_CRASH_H
+
+#include "cli.h"
+
+#include "recovery/crash/inject.h"
+
+enum { CRASH_VICTIMS = 32 };
+
+/* One fault of one class, for one server or several at once. */
+struct experiment {
+    const char *stack;
+    enum crash_class class;
+    const char *server[CRASH_VICTIMS];
+    unsigned servers;
+    uint64_t seed;
+    uint64_t window_ms; /* watched for so long */
+    enum inject_after after;
+};
+
+/* Carries it out and waits until all that died are back. One JSON object per victim in `lines`, an
+ * array (the caller's). CLI_OK when every fault was put in; CLI_FAILED otherwise, with the reason
+ * in "error" of its line, or, when there is no line, on standard error. */
+int experiment_run(const struct experiment *e, struct json_object *lines);
+/* "kill", "restore", "keep": 0 or -EINVAL. */
+int after_parse(const char *text, enum inject_after *after);
+/* A seed from the kernel, for those who gave none. */
+uint64_t random_seed(void);
+
+/* eft crash kill SERVER…, without a watch. */
+int crash_kill(const struct options *o, int servers, char **server);
+
+#endif

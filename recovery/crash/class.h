@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * The kinds of faults that `eft crash` puts into a running server, by name.
+ */
+#ifndef EFT_CRASH_CLASS_H
+#define EFT_CRASH_CLASS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum crash_class {
+    /* how a process ends or stands still */
+    CRASH_KILL,
+    CRASH_ABORT,
+    CRASH_SEGV,
+    CRASH_EXIT,
+    CRASH_STOP,
+    CRASH_SPIN,
+    CRASH_CLASSES
+};
+
+/* What is done to the victim. */
+enum crash_means {
+    MEANS_KILL,   /* eft-rs is asked, so that several die at once */
+    MEANS_SIGNAL, /* a signal */
+    MEANS_STUB,   /* code of ours over the victim's, where it executes */
+};
+
+struct crash_kind {
+    const char *name;
+    enum crash_means means;
+    const char *help; /* in one line */
+};
+
+const struct crash_kind *crash_kind(enum crash_class c);
+/* 0, or -EINVAL when there is no such class. */
+int crash_class_parse(const char *name, enum crash_class *c);
+
+#endif
