@@ -40,7 +40,7 @@ in_peer nc -l -N 7002 < <(head -c 100000 "$T/data") >/dev/null &
 reader=$!
 wait_for 10 "the peer's nc listens" listens 7002
 stack_run nc "$PEER_IP" 7002 </dev/null >"$T/got"
-wait $reader || :
+wait $reader || fail "the peer's nc -l -N"
 cmp -n 100000 "$T/data" "$T/got" || fail "half-closed connection lost data"
 
 # The counters go on where they were when TCP has a successor.

@@ -18,7 +18,7 @@ resident() { awk '/^VmRSS/ {print $2}' "/proc/$(server_field tcp pid)/status"; }
 cookies() { status '[.servers[].counters.tcp0.syn_cookies_sent // empty] | add'; }
 cookies_flow() { [ "$(cookies)" -gt 1000 ]; }
 get() {
-    in_peer curl -sSf --max-time 60 --retry 5 --retry-connrefused -o "$T/got$1" "http://$STACK_IP:8080/data" ||
+    in_peer curl -sSf --max-time 60 -o "$T/got$1" "http://$STACK_IP:8080/data" ||
         fail "no new connection during the flood"
     same_sha "$T/www/data" "$T/got$1"
 }

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A server that forks and whose parent is killed before the child has touched a socket.
 
-heirs.py listener|connection PORT: the child goes on with the parent's listener, or with a connection
-that the parent had accepted, and echoes one connection.
+heirs.py listener|connection PORT FIFO: when FIFO can be read, the child goes on with the parent's listener,
+or with a connection that the parent had accepted, and echoes one connection.
 """
 import os
 import signal
 import socket
 import sys
-import time
 
 
 def echo(connection):
@@ -21,10 +20,11 @@ def echo(connection):
 
 
 def main():
-    what, port = sys.argv[1], int(sys.argv[2])
+    what, port, go = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     listener = socket.socket()
     listener.bind(("0.0.0.0", port))
     listener.listen()
+    print("listens", flush=True)
     connection = None
     if what == "connection":
         connection, _ = listener.accept()
@@ -32,15 +32,12 @@ def main():
         connection.sendall(connection.recv(1000))
     if os.fork():
         os.kill(os.getpid(), signal.SIGKILL)
-    # Late enough that the parent is dead and everybody knows it.
-    while os.getppid() == PARENT:
-        time.sleep(0.01)
-    time.sleep(0.2)
+    with open(go) as fifo:  # the parent is dead, and everybody knows it
+        fifo.read()
     if connection is None:
         connection, _ = listener.accept()
     echo(connection)
     listener.close()
 
 
-PARENT = os.getpid()
 main()

@@ -10,23 +10,36 @@ stack_begin heirs
 stack_up
 make_data "$T/data" 300000
 
-# The connection comes while nobody but a dead process listens.
-spawn listener stack_run "$PYTHON" "$ROOT/tests/proc/heirs.py" listener 7000
-gone() { ! kill -0 "$1" 2>/dev/null; }
-wait_for 10 "the parent is dead" gone "$SPAWNED"
-in_peer nc -N "$STACK_IP" 7000 <"$T/data" >"$T/got" || fail "the child does not listen"
-same_sha "$T/data" "$T/got"
+# heir NAME WHAT PORT: NAME is the parent, which dies. go_on NAME: its child does.
+heir() {
+    mkfifo "$T/$1.fifo"
+    spawn "$1" stack_run "$PYTHON" "$ROOT/tests/proc/heirs.py" "$2" "$3" "$T/$1.fifo"
+}
+known_dead() {
+    printf '{"op":"maps"}\n' | nc -N -U "/run/eft/$STACK/rs" | jq -e ".applications[] | select(.pid == $1 and .gone)"
+}
+# All of the data may be in the peer's buffer already, and the end behind it.
+connected() { in_peer ss -Htn state established state fin-wait-1 "dport = :$1" | grep -q .; }
+go_on() { echo >"$T/$1.fifo"; }
 
-# The same listener again: the port is not held by anybody.
-spawn again stack_run "$PYTHON" "$ROOT/tests/proc/heirs.py" listener 7000
-wait_for 10 "the parent is dead" gone "$SPAWNED"
-in_peer nc -N "$STACK_IP" 7000 <"$T/data" >"$T/got" || fail "the second child does not listen"
-same_sha "$T/data" "$T/got"
+# The connection comes while nobody but a dead process listens. Then the same listener again: the port is
+# not held by anybody.
+for name in listener again; do
+    heir $name listener 7000
+    wait_for 10 "the stack knows of the parent's death" known_dead "${PIDS[$name]}"
+    in_peer nc -N "$STACK_IP" 7000 <"$T/data" >"$T/got" &
+    peer=$!
+    wait_for 10 "the peer is connected" connected 7000
+    go_on $name
+    wait $peer || fail "the child does not listen ($name)"
+    same_sha "$T/data" "$T/got"
+done
 
 # A connection: the peer has sent all of it before the parent reads.
-spawn connection stack_run "$PYTHON" "$ROOT/tests/proc/heirs.py" connection 7001
-echoed() { in_peer "$PYTHON" - "$STACK_IP" <<'PY'
-import socket, sys, time
+heir connection connection 7001
+echoed() {
+    in_peer "$PYTHON" - "$STACK_IP" <<'PY'
+import socket, sys
 data = bytes(i * 7 & 255 for i in range(40000))
 s = socket.create_connection((sys.argv[1], 7001))
 s.settimeout(20)
@@ -41,7 +54,12 @@ while len(got) < len(data):
 sys.exit(got != data)
 PY
 }
-wait_for 20 "the child echoes the connection" echoed
+wait_for 10 "the parent listens" grep -q listens "$T/connection.log"
+echoed &
+echoing=$!
+wait_for 10 "the stack knows of the parent's death" known_dead "${PIDS[connection]}"
+go_on connection
+wait $echoing || fail "the child does not echo the connection"
 nothing_held() { [ "$(status .applications)" = 0 ]; }
 wait_for 5 "nothing is held for the dead" nothing_held
 stack_end

@@ -576,5 +576,9 @@ int main(void)
         T(test_restart_keeps_clients_and_requests),
         T(test_app_gone),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    if (rc != 0 || getuid() == 0)
+        return rc;
+    puts("SKIP: only root can send the credentials of others; all else holds");
+    return 77;
 }
