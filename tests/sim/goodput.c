@@ -6,7 +6,9 @@
  *
  *   sim_goodput FILE            compares; fails if a figure differs by more than TOLERANCE
  *   sim_goodput --update FILE   writes the file anew
+ *   sim_goodput --seeds N [--path NAME]   only prints, of N runs each
  */
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -15,7 +17,7 @@
 
 /* Of 5 runs each. A change that is meant to leave the engine alone changes nothing at all; one of
  * the order of a few packets may move a cell by some percent without being better or worse. */
-enum { SEEDS = 5, BYTES = 3000000, TOLERANCE = 20 /* percent */, LINES = 64 };
+enum { RUNS = 5, BYTES = 3000000, TOLERANCE = 20 /* percent */, LINES = 64 };
 
 struct path {
     const char *name;
@@ -86,13 +88,22 @@ static void transfer(const struct path *path, uint8_t algorithm, uint64_t seed, 
         }
         n += socket_step(&from, &rng);
         n += socket_step(&to, &rng);
-        idle = n == 0 ? idle + 1 : 0;
+        if (from.stage == STAGE_DONE && from.refused) /* no answer to ARP: these may be lost, too */
+            socket_connect(&from, &s.stack[1], 7777);
+        if (n != 0 || ++idle < 2) {
+            idle = n != 0 ? 0 : idle;
+            continue;
+        }
         const uint64_t next = sim_next(&s);
-        if (idle >= 2 && next != NEVER)
+        if (next == NEVER)
+            sim_fail(&s, "nothing will ever happen again");
+        else
             s.now = next > s.now ? next : s.now + 10 * SIM_US;
+        idle = 0;
     }
     if (to.received != BYTES)
-        sim_fail(&s, "%s: stuck after %lu bytes", path->name, (unsigned long)to.received);
+        sim_fail(&s, "%s, seed %lu: stuck after %lu bytes", path->name, (unsigned long)seed,
+                 (unsigned long)to.received);
     if (s.failed)
         exit(1);
     const uint64_t *c =
@@ -109,15 +120,15 @@ struct row {
     double kbytes[2], repeated[2];
 };
 
-static void measure(const struct path *path, struct row *r)
+static void measure(const struct path *path, unsigned seeds, struct row *r)
 {
     snprintf(r->path, sizeof r->path, "%s", path->name);
     for (uint8_t a = 0; a < 2; a++) {
         struct figures f = {0};
 
-        for (uint64_t seed = 1; seed <= SEEDS; seed++)
+        for (uint64_t seed = 1; seed <= seeds; seed++)
             transfer(path, a, seed, &f);
-        r->kbytes[a] = (double)BYTES * SEEDS * 1e6 / (double)f.ns;
+        r->kbytes[a] = (double)BYTES * seeds * 1e6 / (double)f.ns;
         r->repeated[a] = 1000.0 * (double)f.repeated / (double)(f.sent ? f.sent : 1);
     }
 }
@@ -128,13 +139,13 @@ static void print(FILE *f, const struct row *r)
             r->kbytes[1], r->repeated[1]);
 }
 
-static void header(FILE *f)
+static void header(FILE *f, unsigned seeds)
 {
     fprintf(f,
-            "# Written by tests/sim/goodput.c (--update): kB/s of %d transfers of %d bytes, and\n"
+            "# Written by tests/sim/goodput.c (--update): kB/s of %u transfers of %d bytes, and\n"
             "# retransmissions per 1000 segments sent. Loss is that of data segments.\n"
             "# %-26s |    newreno      |     cubic\n",
-            SEEDS, BYTES, "path, one way");
+            seeds, BYTES, "path, one way");
 }
 
 static bool far(double now, double kept)
@@ -186,26 +197,48 @@ static bool compare(const char *file, const struct row *rows, unsigned n)
 int main(int argc, char **argv)
 {
     enum { N = sizeof paths / sizeof paths[0] };
+    static const struct option options[] = {{"update", required_argument, NULL, 'u'},
+                                            {"seeds", required_argument, NULL, 's'},
+                                            {"path", required_argument, NULL, 'p'},
+                                            {0}};
     static struct row rows[N];
-    const bool update = argc == 3 && strcmp(argv[1], "--update") == 0;
+    const char *update = NULL, *only = NULL;
+    unsigned seeds = 0;
+    int o;
 
-    if (argc != 2 && !update) {
-        fprintf(stderr, "usage: %s [--update] FILE\n", argv[0]);
+    while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (o == 'u')
+            update = optarg;
+        else if (o == 's')
+            seeds = (unsigned)strtoul(optarg, NULL, 10);
+        else if (o == 'p')
+            only = optarg;
+    }
+    const bool prints = seeds != 0, compares = !prints && update == NULL;
+    if (argc - optind != compares || (only != NULL && !prints)) {
+        fprintf(stderr, "usage: %s FILE | --update FILE | --seeds N [--path NAME]\n", argv[0]);
         return 2;
     }
-    header(stdout);
+    if (!prints)
+        seeds = RUNS;
+    header(stdout, seeds);
     for (unsigned i = 0; i < N; i++) {
-        measure(&paths[i], &rows[i]);
+        if (only != NULL && strcmp(paths[i].name, only) != 0)
+            continue;
+        measure(&paths[i], seeds, &rows[i]);
         print(stdout, &rows[i]);
+        fflush(stdout);
     }
-    if (!update)
-        return !compare(argv[1], rows, N);
-    FILE *f = fopen(argv[2], "w");
+    if (prints)
+        return 0;
+    if (compares)
+        return !compare(argv[optind], rows, N);
+    FILE *f = fopen(update, "w");
     if (f == NULL) {
-        perror(argv[2]);
+        perror(update);
         return 2;
     }
-    header(f);
+    header(f, seeds);
     for (unsigned i = 0; i < N; i++)
         print(f, &rows[i]);
     return fclose(f) != 0;

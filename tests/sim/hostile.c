@@ -302,6 +302,7 @@ static bool meet(const struct habit *habit, bool crashes, const char *trace)
         if (next == NEVER || s.now > SIM_START + 3600 * SIM_S)
             sim_fail(&s, "stuck: %u of %u bytes", p.nxt, BYTES);
         s.now = next > s.now ? next : s.now + 10 * SIM_US;
+        idle = 0;
         if (p.shut_until != 0 && s.now >= p.shut_until) {
             p.shut_until = 0;
             acknowledge(&p, p.nxt);

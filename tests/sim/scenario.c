@@ -392,6 +392,7 @@ static void turns(struct run *u, bool (*over)(const struct run *u), uint64_t lim
         } else {
             s->now += 10 * SIM_US;
         }
+        idle = 0; /* what one component did at the new time is for others, at the same time */
     }
 }
 
