@@ -23,6 +23,7 @@ enum {
     COOKIE_SACK = 1 << 4,
     COOKIE_ECN = 1 << 5,
     COOKIE_NO_WSCALE = 15,
+    ISN_TICK = 64, /* ns, as Linux; RFC 9293 3.4.1 has 4 us, of a time when that was a byte's */
 };
 #define MINUTE (60 * SEC)
 
@@ -41,8 +42,11 @@ void tcp_conn_start_sending(struct tcp *t, struct tcp_conn *k)
     struct {
         struct sock_name local, remote;
     } name = {k->r.local, k->r.remote};
-    /* RFC 6528: keyed hash plus a clock of 4 us; RFC 7323 7.1 for the timestamps' offset. */
-    k->r.iss = (uint32_t)tcp_hash(t->cfg->secret, &name, sizeof name) + (uint32_t)(t->now / 4000);
+    /* RFC 6528: keyed hash plus a clock; RFC 7323 7.1 for the timestamps' offset. The names may
+     * come again while the peer is in TIME-WAIT, and without timestamps it takes only an ISN above
+     * all that was sent: so the clock runs faster than data, and round in 275 s (ISN_TICK). */
+    k->r.iss =
+        (uint32_t)tcp_hash(t->cfg->secret, &name, sizeof name) + (uint32_t)(t->now / ISN_TICK);
     k->r.ts_offset = (uint32_t)tcp_hash(t->cfg->secret + 48, &name, sizeof name);
     /* For the largest window that it may ever have (RFC 7323 2.3). */
     uint64_t most = tcp_tune_window_max(t, k);

@@ -114,6 +114,21 @@ static void flood_keeps_nothing(void **state)
     assert_int_equal(sock_down(&listener)->pending, 1);
 }
 
+/* Faster than a connection of 100 Mbit/s can use sequence numbers up. */
+static void the_same_names_begin_higher(void **state)
+{
+    (void)state;
+    listen_state();
+    syn(7000, 1460, 7);
+    const uint32_t first = last.seq;
+    inject(TH_RST, their(0), 0, NULL, 0);
+    later(10 * MSEC);
+    their_iss += 1000;
+    syn(7000, 1460, 7);
+    assert_int_equal(last.flags, TH_SYN | TH_ACK);
+    assert_int_equal(last.seq - first, 10 * MSEC / 64);
+}
+
 static void no_cookies_drops(void **state)
 {
     (void)state;
@@ -337,6 +352,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(flood_keeps_nothing, begin_narrow),
+        T(the_same_names_begin_higher, begin_narrow),
         T(no_cookies_drops, begin_no_cookies),
         T(cookie_keeps_the_options, begin_narrow),
         T(cookie_without_timestamps, begin_narrow),
