@@ -43,7 +43,7 @@ int driver_take(struct driver *d, enum frame_owner owner, uint64_t index)
     struct driver_frame *f = &d->frame[n];
 
     shm_store(&f->len, 0u); /* before the owner: RX with a length means that it was read */
-    shm_store(&f->index, index);
+    shm_keep(&f->index, index);
     shm_store(&f->owner, (uint8_t)owner);
     if (owner == FRAME_TX)
         d->count_tx++;
@@ -115,7 +115,7 @@ void driver_receive(struct driver *d, unsigned n, uint32_t off, uint32_t len, ui
     shm_store(&f->csum, (uint8_t)csum);
     /* After what it describes: for a successor RX with a length is complete. */
     shm_store(&f->len, len);
-    shm_store(&f->index, d->to_ip.tail);
+    shm_keep(&f->index, d->to_ip.tail);
     /* Before OUT: returns of the frame's last use must not fit. Raised twice if we die here: nobody
      * has seen the first value. */
     shm_store(&f->generation, f->generation + 1);

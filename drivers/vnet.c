@@ -82,7 +82,8 @@ static bool arm(struct driver *d)
      * packet had been read. */
     const unsigned n = d->free[d->nfree - 1];
     touch(d, n);
-    shm_copy(driver_frame_data(d, n) + VNET_OFF, pattern, VNET_HEADER);
+    if (SHM_KEEP)
+        shm_copy(driver_frame_data(d, n) + VNET_OFF, pattern, VNET_HEADER);
     v->armed = driver_take(d, FRAME_RX, 0);
     return true;
 }

@@ -116,7 +116,7 @@ static enum frame_owner salvage(struct driver *d, unsigned n)
     default:
         /* Its RX entry is there still, and will be read again. The index may be of the queue to ip:
          * one that says "the kernel saw it" comes before the owner. */
-        shm_store(&f->index, (uint64_t)(x->fill_prod - 1));
+        shm_keep(&f->index, (uint64_t)(x->fill_prod - 1));
         return FRAME_FILL;
     }
 }
@@ -290,15 +290,15 @@ static void flush(struct driver *d, uint64_t head_to)
     struct xdp *x = self(d);
     struct driver_state *s = d->shared;
 
-    shm_store(&s->head_to, head_to);
-    shm_store(&s->ring_to, x->tx_prod);
-    shm_store(&s->journal_valid, 1u);
+    shm_keep(&s->head_to, head_to);
+    shm_keep(&s->ring_to, x->tx_prod);
+    shm_keep(&s->journal_valid, 1u);
     shm_store_release(x->ring.tx.producer, x->tx_prod);
 }
 
 static void flushed(struct driver *d)
 {
-    shm_store(&d->shared->journal_valid, 0u);
+    shm_keep(&d->shared->journal_valid, 0u);
     if (!kick(self(d)))
         d->tx_blocked = true;
 }

@@ -72,6 +72,25 @@ static inline void shm_zero(void *dst, size_t len)
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+/* Stores that nobody but a successor reads. A build without recovery (EFT_RECOVERY=OFF) has none of
+ * them: it is there to measure what they cost (tests/bench/price), and its servers cannot be
+ * restarted. */
+#ifdef EFT_NO_RECOVERY
+enum { SHM_KEEP = 0 };
+#else
+enum { SHM_KEEP = 1 };
+#endif
+#define shm_keep(p, v)                                                                             \
+    do {                                                                                           \
+        if (SHM_KEEP)                                                                              \
+            shm_store(p, v);                                                                       \
+    } while (0)
+#define shm_keep_release(p, v)                                                                     \
+    do {                                                                                           \
+        if (SHM_KEEP)                                                                              \
+            shm_store_release(p, v);                                                               \
+    } while (0)
+
 /* Between publishing something and looking whether its reader sleeps, and between saying that we
  * sleep and looking once more for work. Either side without it loses a wake-up. */
 static inline void fence_full(void)

@@ -240,8 +240,9 @@ const void *chan_rx_peek(struct chan_rx *rx)
         return NULL;
     /* In progress: read by rs and by a successor only after our death. No order is needed, and it
      * is not a point at which a crash could matter. */
-    __atomic_store_n(&rx->block->in_progress, (uint64_t)rx->number << 48 | (rx->head + 1),
-                     __ATOMIC_RELAXED);
+    if (SHM_KEEP)
+        __atomic_store_n(&rx->block->in_progress, (uint64_t)rx->number << 48 | (rx->head + 1),
+                         __ATOMIC_RELAXED);
     return rx->slots + (rx->head & rx->mask) * rx->slot_size;
 }
 
@@ -251,7 +252,8 @@ void chan_rx_release(struct chan_rx *rx)
         return;
     rx->released = rx->head;
     shm_store_release(&rx->in->head, rx->head);
-    __atomic_store_n(&rx->block->in_progress, 0, __ATOMIC_RELAXED);
+    if (SHM_KEEP)
+        __atomic_store_n(&rx->block->in_progress, 0, __ATOMIC_RELAXED);
     /* Pairs with chan_tx_room(): head, fence, want here; want, fence, head there. */
     fence_full();
     if (load_relaxed(&rx->out->want) != 0)

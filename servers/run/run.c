@@ -188,6 +188,10 @@ static int begin(struct component *c, uint64_t now)
         return -EPROTO;
     }
     c->epoch = load_relaxed(&c->block->epoch) + 1;
+    if (!SHM_KEEP && c->epoch > 1) {
+        say(c, LOG_ERR, "built without recovery: nothing was kept for a successor");
+        return -ENOTSUP;
+    }
     shm_store_release(&c->block->epoch, c->epoch);
     shm_store(&c->block->asleep, 0u);
     if (c->page != NULL) {

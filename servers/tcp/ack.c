@@ -12,7 +12,7 @@ void tcp_ack_set_window(struct tcp *t, struct tcp_conn *k, uint64_t wnd)
 {
     k->snd_wnd = wnd;
     if (t->shm[k->idx].snd_wnd != (uint32_t)wnd)
-        shm_store(&t->shm[k->idx].snd_wnd, (uint32_t)wnd);
+        shm_keep(&t->shm[k->idx].snd_wnd, (uint32_t)wnd);
 }
 
 /* The window, from the newest segment (RFC 9293 3.10.7.4). False: it is the same as before. */
@@ -53,7 +53,7 @@ static void advance(struct tcp *t, struct tcp_conn *k, struct tcp_ack *a, uint64
     k->backoff = k->tries = 0;
     k->progress_at = t->now;
     k->stat.delivered += (uint32_t)((a->advanced + k->mss - 1) / k->mss);
-    shm_store(&t->shm[k->idx].tx_una, ack);
+    shm_keep(&t->shm[k->idx].tx_una, ack);
     tcp_chain_tx_free(t, k);
     tcp_conn_publish_tx(t, k);
 }

@@ -51,8 +51,8 @@ uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start)
     struct tcp_chain *c = &t->chains[id];
     shm_store(&c->conn, k->idx);
     shm_store(&c->start, start);
-    shm_store(&c->snd_max, k->snd_max);
-    shm_store(&c->queue_index, t->tx_ip.tail);
+    shm_keep(&c->snd_max, k->snd_max);
+    shm_keep(&c->queue_index, t->tx_ip.tail);
     /* Last: from here on the chain is taken, and a successor reads the rest of it. */
     shm_store_release(&c->generation, load_relaxed(&c->generation) + 1);
     link_chain(t, k, id);
@@ -133,7 +133,7 @@ void tcp_chain_tx_free(struct tcp *t, struct tcp_conn *k)
         return;
     k->tx_free = free;
     /* Ours first: the application's copy is derived from it. */
-    shm_store(&t->shm[k->idx].tx_free, free);
+    shm_keep(&t->shm[k->idx].tx_free, free);
     tcp_conn_publish_tx(t, k);
     tcp_block_passed(t, k);
 }

@@ -113,7 +113,7 @@ bool tcp_emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len, u
     if (edge != k->rx_edge) {
         k->rx_edge = edge;
         /* Before the segment: the window that it opens may never be taken back. */
-        shm_store(&t->shm[k->idx].rx_edge, edge);
+        shm_keep(&t->shm[k->idx].rx_edge, edge);
     }
     if (!len && !(flags & (TH_FIN | TH_RST)) && (k->r.flags & TCPF_SACK))
         s.sacks = tcp_rx_sacks(k, s.sack, s.has_ts ? 3 : 4);
@@ -141,10 +141,10 @@ bool tcp_emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len, u
 #ifdef EFT_BREAK_SND_MAX_AFTER
         put(t, &p);
         chan_tx_publish(&t->tx_ip);
-        shm_store(&t->shm[k->idx].snd_max, end);
+        shm_keep(&t->shm[k->idx].snd_max, end);
         return true;
 #endif
-        shm_store(&t->shm[k->idx].snd_max, end);
+        shm_keep(&t->shm[k->idx].snd_max, end);
     }
     put(t, &p);
     uint32_t segs = len > k->mss ? (len + k->mss - 1) / k->mss : 1;
@@ -213,7 +213,7 @@ void tcp_emit_syn(struct tcp *t, struct tcp_conn *k)
     }
     if (k->rx_edge == 0) {
         k->rx_edge = s.wnd;
-        shm_store(&t->shm[k->idx].rx_edge, k->rx_edge);
+        shm_keep(&t->shm[k->idx].rx_edge, k->rx_edge);
     }
     tcp_output_bare(t, &s, k->r.tos, k->r.ttl);
     k->segs_out++;

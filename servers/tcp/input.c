@@ -89,7 +89,7 @@ static void store_ts_recent(struct tcp *t, struct tcp_conn *k, uint32_t tsval)
     if (k->ts_recent == tsval)
         return;
     k->ts_recent = tsval;
-    shm_store(&t->shm[k->idx].ts_recent, tsval);
+    shm_keep(&t->shm[k->idx].ts_recent, tsval);
 }
 
 static void negotiate(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)

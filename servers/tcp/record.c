@@ -29,6 +29,8 @@ void tcp_record_commit(struct tcp *t, struct tcp_conn *k)
 {
     struct tcp_conn_shm *s = &t->shm[k->idx];
     const uint32_t other = ~s->select & 1;
+    if (!SHM_KEEP)
+        return;
     k->r.version += (k->r.version & 1) == other ? 2 : 1;
     k->r.epoch = t->c->epoch;
     k->r.checksum = checksum(&k->r);
@@ -65,7 +67,7 @@ int tcp_record_load(const struct tcp_conn_shm *s, struct tcp_record *r)
 
 void tcp_record_store_used(struct tcp *t)
 {
-    shm_store(&t->state_shm->used, (uint64_t)(uint32_t)~t->used << 32 | t->used);
+    shm_keep(&t->state_shm->used, (uint64_t)(uint32_t)~t->used << 32 | t->used);
 }
 
 uint32_t tcp_record_load_used(const struct tcp *t)
@@ -82,22 +84,24 @@ uint32_t tcp_record_load_used(const struct tcp *t)
 void tcp_record_clear_hot(struct tcp *t, uint32_t idx)
 {
     struct tcp_conn_shm *s = &t->shm[idx];
-    shm_store(&s->rx_nxt, 0);
-    shm_store(&s->tx_una, 0);
-    shm_store(&s->snd_max, 0);
-    shm_store(&s->tx_free, 0);
-    shm_store(&s->rx_edge, 0);
-    shm_store(&s->rx_acked, 0);
-    shm_store(&s->snd_wnd, 0);
-    shm_store(&s->rx_told, 0);
-    shm_store(&s->ooo, 0);
-    shm_store(&s->ts_recent, 0);
+    shm_keep(&s->rx_nxt, 0);
+    shm_keep(&s->tx_una, 0);
+    shm_keep(&s->snd_max, 0);
+    shm_keep(&s->tx_free, 0);
+    shm_keep(&s->rx_edge, 0);
+    shm_keep(&s->rx_acked, 0);
+    shm_keep(&s->snd_wnd, 0);
+    shm_keep(&s->rx_told, 0);
+    shm_keep(&s->ooo, 0);
+    shm_keep(&s->ts_recent, 0);
 }
 
 void tcp_record_ooo(struct tcp *t, struct tcp_conn *k)
 {
     struct tcp_conn_shm *s = &t->shm[k->idx];
     uint32_t other = ~s->ooo & 1;
+    if (!SHM_KEEP)
+        return;
     if (k->n_ooo)
         shm_copy(t->ooo_shm[k->idx].range[other], k->ooo, k->n_ooo * sizeof k->ooo[0]);
     shm_store_release(&s->ooo, other | k->n_ooo << 8);

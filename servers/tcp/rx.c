@@ -148,7 +148,7 @@ static void advance(struct tcp *t, struct tcp_conn *k, uint64_t end)
 #endif
     /* Ours first, then the application's copy, then whatever is derived; the ranges that it covers
      * are void from here on, whether or not the next store still happens. */
-    shm_store_release(&t->shm[k->idx].rx_nxt, k->rx_nxt | (k->rx_fin ? OFF_MARK : 0));
+    shm_keep_release(&t->shm[k->idx].rx_nxt, k->rx_nxt | (k->rx_fin ? OFF_MARK : 0));
     if (drop)
         tcp_record_ooo(t, k);
     tcp_conn_publish_rx(t, k);

@@ -235,9 +235,9 @@ static void publish(struct tcp *t)
         k->awaiting = false;
         if (!k->ready)
             continue;
-        shm_store(&t->shm[k->idx].rx_acked, (uint32_t)k->rx_acked);
+        shm_keep(&t->shm[k->idx].rx_acked, (uint32_t)k->rx_acked);
         if (t->shm[k->idx].rx_told != k->rx_told)
-            shm_store(&t->shm[k->idx].rx_told, k->rx_told);
+            shm_keep(&t->shm[k->idx].rx_told, k->rx_told);
     }
     t->n_acked = 0;
     chan_rx_release(&t->rx_ip);

@@ -105,7 +105,7 @@ static void commit(struct tcp *t, struct tcp_conn *k)
 {
     k->r.order = ++t->order_last;
     if (k->r.flags & TCPF_TIMESTAMPS)
-        shm_store(&t->shm[k->idx].ts_recent, k->ts_recent);
+        shm_keep(&t->shm[k->idx].ts_recent, k->ts_recent);
     tcp_conn_route(t, k);
     tcp_record_commit(t, k);
     tcp_lookup_add(t, k);
@@ -212,7 +212,7 @@ bool tcp_listen_cookie(struct tcp *t, struct tcp_conn *l, struct tcp_seg *s)
     k->syn_now = false;
     /* What the SYN-ACK advertised. */
     k->rx_edge = tcp_output_syn(t, k).wnd;
-    shm_store(&t->shm[k->idx].rx_edge, k->rx_edge);
+    shm_keep(&t->shm[k->idx].rx_edge, k->rx_edge);
     commit(t, k);
     tcp_input_segment(t, k, s);
     /* No block, or bad data: as if the ACK had been lost. */

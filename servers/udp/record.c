@@ -28,6 +28,8 @@ void record_commit(struct udp *u, uint32_t i)
     struct udp_record *rec = &u->sock[i].rec;
     const uint64_t other = (load_relaxed(&shm->select) & 1) ^ 1;
 
+    if (!SHM_KEEP)
+        return;
     rec->version++;
     rec->checksum = 0;
     rec->checksum = record_sum(rec);
@@ -75,8 +77,8 @@ void journal_begin(struct udp_journal *j, uint64_t source, uint64_t target)
     const unsigned e = load_relaxed(&j->entry[n].source) == source ? n : n ^ 1;
 
     /* Target first: with the old source, an entry that is not the newest is never looked at. */
-    shm_store(&j->entry[e].target, target);
-    shm_store(&j->entry[e].source, source);
+    shm_keep(&j->entry[e].target, target);
+    shm_keep(&j->entry[e].source, source);
 }
 
 const struct up_region *app_up(const struct udp *u, unsigned app)
