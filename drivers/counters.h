@@ -30,6 +30,7 @@
       "return_repeated") /* returns of a use that had ended; expected only after a crash */        \
     X(DRIVER_RETURN_BAD, "return_bad")     /* returns that name no frame */                        \
     X(DRIVER_OWNER_BAD, "owner_bad")       /* frames whose record was garbage at a take-over */    \
+    X(DRIVER_QUARANTINED, "quarantined")   /* dropped: brought the driver down again and again */  \
     X(DRIVER_DEVICE_ERROR, "device_error") /* errors of the device itself (gone, down) */
 
 #define X(id, name) id,

@@ -160,6 +160,10 @@ static inline void driver_count(struct driver *d, enum driver_counter which, uin
 int driver_take(struct driver *d, enum frame_owner owner, uint64_t index);
 /* The frame is free again. */
 void driver_give(struct driver *d, unsigned n);
+/* Frame `n` holds what the device gave, and is looked at from here on (libchan/quarantine.h). */
+void driver_frame_begin(struct driver *d, unsigned n);
+/* Did its contents bring down predecessors again and again? Then it was kept, and is free. */
+bool driver_frame_condemned(struct driver *d, unsigned n);
 /* Room in the queue to ip for one more frame? */
 bool driver_room(struct driver *d);
 /* Frame `n` (RX or FILL) holds a packet: it goes OUT. There is room. Published in batches. */

@@ -123,6 +123,27 @@ void driver_receive(struct driver *d, unsigned n, uint32_t off, uint32_t len, ui
     put_slot(d, n);
 }
 
+static uint64_t frame_item(const struct driver *d, unsigned n)
+{
+    return item_numbered(ITEM_FRAME, n, d->frame[n].generation);
+}
+
+void driver_frame_begin(struct driver *d, unsigned n)
+{
+    item_begin(d->c->block, frame_item(d, n));
+}
+
+bool driver_frame_condemned(struct driver *d, unsigned n)
+{
+    if (!item_condemned(d->c->block, frame_item(d, n)))
+        return false;
+    const struct item_part part = {driver_frame_data(d, n), d->frame_size};
+
+    quarantine_keep(d->c->own, frame_item(d, n), d->now, &part, 1);
+    driver_count(d, DRIVER_QUARANTINED, 1);
+    return true;
+}
+
 /* --- take-over --- */
 
 /* Rebuilds the free list from the owner bytes, and publishes what the predecessor had described and
@@ -147,6 +168,7 @@ static int recover(struct driver *d)
             owner = FRAME_TX + 1; /* an index that we cannot have chosen */
         }
         if (owner == FRAME_RX || owner == FRAME_FILL || owner == FRAME_TX) {
+            driver_frame_begin(d, n);
             owner = (uint8_t)d->dev->salvage(d, n);
             if (owner == FRAME_OUT) {
                 d->count_fill++;
@@ -190,6 +212,7 @@ static int recover(struct driver *d)
         driver_count(d, DRIVER_RX_FOUND, 1);
     }
     driver_publish(d);
+    item_end(d->c->block);
     return 0;
 }
 
@@ -307,6 +330,11 @@ static unsigned take_returns(struct driver *d, struct chan_rx *rx)
         const struct frame_return r = *slot;
 
         n++;
+        if (chan_rx_condemned(rx)) { /* the frame is lost: better than the server */
+            chan_rx_keep(rx, d->now, NULL, 0);
+            chan_rx_next(rx);
+            continue;
+        }
         chan_rx_next(rx);
         if (r.frame >= d->frames) {
             driver_count(d, DRIVER_RETURN_BAD, 1);
@@ -347,9 +375,12 @@ static unsigned transmit(struct driver *d)
     struct driver_tx tx;
 
     while (n < WORK_QUOTA && (slot = chan_rx_peek(&d->from_ip)) != NULL) {
-        const enum driver_counter bad = tx_parse(d, slot, &tx);
+        const bool condemned = chan_rx_condemned(&d->from_ip);
+        const enum driver_counter bad = condemned ? DRIVER_QUARANTINED : tx_parse(d, slot, &tx);
         int r = 0;
 
+        if (condemned)
+            chan_rx_keep(&d->from_ip, d->now, NULL, 0);
         if (bad != 0) {
             driver_count(d, bad, 1);
         } else {
@@ -394,6 +425,7 @@ static unsigned work(struct component *c, uint64_t now)
         n += take_returns(d, &d->returns[i]);
     d->rx_starved = false;
     n += d->dev->receive(d, WORK_QUOTA);
+    item_end(c->block);
     driver_publish(d);
     n += transmit(d);
 

@@ -141,6 +141,7 @@ static unsigned receive(struct driver *d, unsigned quota)
         n++;
         const unsigned frame = (unsigned)v->armed;
         v->armed = -1;
+        driver_frame_begin(d, frame);
         if ((uint32_t)r == space) {
             driver_count(d, DRIVER_RX_TRUNCATED, 1);
             driver_give(d, frame);
@@ -185,6 +186,8 @@ static enum frame_owner salvage(struct driver *d, unsigned n)
         return FRAME_OUT; /* read and described */
     if (at[0] == VNET_PATTERN && at[1] == VNET_PATTERN)
         return FRAME_FREE; /* not read */
+    if (driver_frame_condemned(d, n))
+        return FRAME_FREE;
     const uint32_t len = frame_length(at + VNET_HEADER);
     if (len < DRIVER_ETHERNET + 20 || len > d->frame_size - DRIVER_HEADROOM ||
         !parse_header(at, &gso_size, &csum)) {

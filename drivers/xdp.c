@@ -231,6 +231,11 @@ static unsigned receive(struct driver *d, unsigned quota)
             driver_count(d, DRIVER_RX_BAD, 1);
             continue;
         }
+        driver_frame_begin(d, (unsigned)n);
+        if (driver_frame_condemned(d, (unsigned)n)) {
+            driver_give(d, (unsigned)n);
+            continue;
+        }
         /* From here on the record's index is of the other queue. */
         shm_store(&d->frame[n].owner, (uint8_t)FRAME_RX);
         driver_receive(d, (unsigned)n, off, e.len <= room ? e.len : room, 0, CSUM_NONE);

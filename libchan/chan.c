@@ -177,6 +177,7 @@ int chan_rx_attach(struct chan_rx *rx, const struct region *own, const struct re
         .out = (const struct chan_out *)(peer->base + out.off),
         .slots = peer->base + out.off + sizeof(struct chan_out),
         .bell = usable(bell),
+        .own = own,
         .block = wiring_block(own),
         .mask = out.count - 1,
         .slot_size = out.size,
@@ -238,12 +239,18 @@ const void *chan_rx_peek(struct chan_rx *rx)
 {
     if (rx->head == rx->tail && !refresh_tail(rx))
         return NULL;
-    /* In progress: read by rs and by a successor only after our death. No order is needed, and it
-     * is not a point at which a crash could matter. */
-    if (SHM_KEEP)
-        __atomic_store_n(&rx->block->in_progress, (uint64_t)rx->number << 48 | (rx->head + 1),
-                         __ATOMIC_RELAXED);
+    item_begin(rx->block, item_slot(rx->number, rx->head));
     return rx->slots + (rx->head & rx->mask) * rx->slot_size;
+}
+
+void chan_rx_keep(const struct chan_rx *rx, uint64_t now, const void *payload, size_t len)
+{
+    const struct item_part part[] = {
+        {rx->slots + (rx->head & rx->mask) * rx->slot_size, rx->slot_size},
+        {payload, payload != NULL ? len : 0},
+    };
+
+    quarantine_keep(rx->own, chan_rx_item(rx), now, part, 2);
 }
 
 void chan_rx_release(struct chan_rx *rx)
@@ -252,8 +259,7 @@ void chan_rx_release(struct chan_rx *rx)
         return;
     rx->released = rx->head;
     shm_store_release(&rx->in->head, rx->head);
-    if (SHM_KEEP)
-        __atomic_store_n(&rx->block->in_progress, 0, __ATOMIC_RELAXED);
+    item_end(rx->block);
     /* Pairs with chan_tx_room(): head, fence, want here; want, fence, head there. */
     fence_full();
     if (load_relaxed(&rx->out->want) != 0)

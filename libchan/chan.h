@@ -28,6 +28,7 @@
 #ifndef EFT_LIBCHAN_CHAN_H
 #define EFT_LIBCHAN_CHAN_H
 
+#include "quarantine.h"
 #include "wake.h"
 #include "wiring.h"
 
@@ -90,6 +91,7 @@ struct chan_rx {
     const struct chan_out *out; /* producer's region */
     const uint8_t *slots;
     struct bell *bell; /* producer's, for `want` */
+    const struct region *own;
     struct server_block *block;
     uint64_t head; /* private: next to look at */
     uint64_t released;
@@ -144,6 +146,17 @@ static inline uint64_t chan_rx_index(const struct chan_rx *rx)
 {
     return rx->head;
 }
+static inline uint64_t chan_rx_item(const struct chan_rx *rx)
+{
+    return item_slot(rx->number, rx->head);
+}
+/* Did the slot that peek returned bring down predecessors again and again? Then it is dropped. */
+static inline bool chan_rx_condemned(const struct chan_rx *rx)
+{
+    return item_condemned(rx->block, chan_rx_item(rx));
+}
+/* Before such a slot is passed: keeps a copy of it, and of the payload that it names, if any. */
+void chan_rx_keep(const struct chan_rx *rx, uint64_t now, const void *payload, size_t len);
 static inline void chan_rx_next(struct chan_rx *rx)
 {
     rx->head++;

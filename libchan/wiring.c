@@ -37,7 +37,7 @@ enum count {
     COUNT_SOCKS,
     COUNT_PENDING,
 };
-enum { CONTROL_SLOTS = 256, PENDING_SLOTS = 256, ENTRIES_MAX = 96 };
+enum { CONTROL_SLOTS = 256, PENDING_SLOTS = 256, ENTRIES_MAX = 96, OWNER_EVERY = SERVER_KINDS };
 
 static const struct edge_row {
     uint8_t edge, producer, consumer, count;
@@ -88,6 +88,7 @@ static const struct table_row {
     {TABLE_DRIVER_STATE, SERVER_DRIVER, SERVER_DRIVER, COUNT_ONE, sizeof(struct driver_state)},
     {TABLE_PF_STATE, SERVER_PF, SERVER_PF, COUNT_ONE, sizeof(struct pf_state)},
     {TABLE_SYSCALL_STATE, SERVER_SYSCALL, SERVER_SYSCALL, COUNT_ONE, sizeof(struct syscall_state)},
+    {TABLE_QUARANTINE, OWNER_EVERY, OWNER_EVERY, COUNT_ONE, sizeof(struct quarantine)},
 };
 enum { TABLE_ROWS = sizeof tables / sizeof tables[0] };
 
@@ -211,7 +212,7 @@ static uint64_t layout(const struct stack_config *cfg, server_id id, struct wiri
     for (unsigned i = 0; i < TABLE_ROWS && n < ENTRIES_MAX; i++) {
         const struct table_row *row = &tables[i];
 
-        if (row->owner != kind)
+        if (row->owner != kind && row->owner != OWNER_EVERY)
             continue;
         const unsigned driver = kind == SERVER_DRIVER ? SERVER_ID_INSTANCE(id) : 0;
         entry[n++] = (struct wiring_entry){

@@ -60,6 +60,7 @@ enum wiring_table {
     TABLE_SYSCALL_STATE, /* syscall: clients                                           */
     TABLE_TCP_OOO,       /* tcp: received out of order, by connection record           */
     TABLE_TCP_FORENSIC,  /* tcp: copies of connections that failed their check         */
+    TABLE_QUARANTINE,    /* every server: items dropped; quarantine.h                  */
     TABLES
 };
 
@@ -78,6 +79,14 @@ struct wiring_entry {
 };
 _Static_assert(sizeof(struct wiring_entry) == 32, "wiring entry");
 
+/* An item that was in progress when an incarnation faulted or hung (quarantine.h). */
+struct server_suspect {
+    uint64_t item;
+    uint32_t times; /* take-overs with fault or hang */
+    uint32_t last;  /* when it was blamed last: seconds of CLOCK_MONOTONIC, plus 1; 0: never */
+};
+enum { SERVER_SUSPECTS = 7 };
+
 /* State that every server shows about itself, at a fixed place behind the directory of its
  * region. Written by the server; read by rs, eft and neighbours. */
 struct server_block {
@@ -94,17 +103,17 @@ struct server_block {
     uint32_t pid;
     uint32_t pending;        /* 1: there is work that this server knows of */
     uint64_t map_generation; /* newest region announcement that it has mapped */
-    uint64_t in_progress;    /* item being worked on: input number << 48 | index + 1; 0 none */
+    uint64_t in_progress;    /* item being worked on (quarantine.h); 0 none */
     uint64_t started;        /* incarnations that reached their loop */
-    /* line 2: quarantine (kept over restarts) */
-    uint64_t suspect;       /* item that was in progress at the last take-over after a fault */
-    uint32_t suspect_count; /* how many times in a row */
-    uint32_t dropped;       /* items dropped for it */
-    uint8_t pad1[48];
+    /* lines 2 and 3: quarantine (kept over restarts) */
+    uint32_t condemned; /* 0: no suspect has ever reached QUARANTINE_TIMES */
+    uint32_t dropped;   /* items dropped for it */
+    uint64_t reserved1;
+    struct server_suspect suspect[SERVER_SUSPECTS];
     /* named counters, meaning per server kind (servers/run/counters.h) */
     uint64_t counter[192];
 };
-_Static_assert(sizeof(struct server_block) == 3 * 64 + 192 * 8, "server block");
+_Static_assert(sizeof(struct server_block) == 4 * 64 + 192 * 8, "server block");
 
 /* Public page of tcp and udp: all that an application may see of a server itself. */
 struct public_page {

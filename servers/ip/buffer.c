@@ -50,7 +50,7 @@ struct rptr buffer_piece(const struct ip *ip, uint32_t buffer, uint64_t off, uin
     };
 }
 
-unsigned buffer_returns(struct ip *ip, struct chan_rx *rx)
+unsigned buffer_returns(struct ip *ip, struct chan_rx *rx, uint64_t now)
 {
     unsigned n = 0;
 
@@ -60,8 +60,11 @@ unsigned buffer_returns(struct ip *ip, struct chan_rx *rx)
         memcpy(&r, slot, sizeof r);
         /* Only what was passed up can come back: a second return finds another generation or
          * another owner. */
-        if (!buffer_in_use(ip, r.frame, r.generation) ||
-            ip->shm->buffer[r.frame].owner != BUFFER_UP || !buffer_free(ip, r.frame, r.generation))
+        if (chan_rx_condemned(rx)) /* the buffer is lost: better than the server */
+            chan_rx_keep(rx, now, NULL, 0);
+        else if (!buffer_in_use(ip, r.frame, r.generation) ||
+                 ip->shm->buffer[r.frame].owner != BUFFER_UP ||
+                 !buffer_free(ip, r.frame, r.generation))
             count(ip, IP_C_BUFFER_RETURN_BAD);
         chan_rx_next(rx);
     }

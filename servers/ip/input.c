@@ -236,9 +236,13 @@ unsigned ip_input(struct ip *ip, struct port *port, uint64_t now)
         enum outcome outcome = GIVE_BACK;
         if (!frame_sane(port, &f))
             count(ip, IP_C_DROP_SLOT);
-        else if (suspect(ip, rx) && !passed(&ip->question, rx->number, index))
+        else if (chan_rx_condemned(rx) && !passed(&ip->question, rx->number, index)) {
             count(ip, IP_C_DROP_QUARANTINE);
-        else
+            chan_rx_keep(rx, now,
+                         port->region->base + port->pool_off +
+                             (uint64_t)f.frame * port->frame_size + f.off,
+                         f.len);
+        } else
             outcome = frame_input(ip, port, &f, index, now);
         /* The driver checks what comes back, so that garbage may go back too. */
         if (outcome == GIVE_BACK)

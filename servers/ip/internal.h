@@ -27,7 +27,6 @@ enum {
     NO_CHAIN = TCP_NO_CHAIN,
     DEFAULT_TTL = 64,
     QUESTION_HDR = 14, /* l3 of what we send: room for the Ethernet header */
-    SUSPECT_TIMES = 3,
 };
 
 /* In src_index of frames that have no input (src 0): ours, not an entry of the pending list. */
@@ -103,14 +102,6 @@ static inline bool passed(const struct chan_tx *tx, uint16_t src, uint64_t index
 }
 bool made(const struct chan_tx *tx, uint16_t src, uint64_t index);
 
-/* Did this very item kill three predecessors? */
-static inline bool suspect(const struct ip *ip, const struct chan_rx *rx)
-{
-    const struct server_block *b = ip->c->block;
-    return b->suspect_count >= SUSPECT_TIMES &&
-           b->suspect == ((uint64_t)rx->number << 48 | (rx->head + 1));
-}
-
 /* ---- ip.c ---- */
 /* Room for n questions? Those of ICMP, made while a verdict is handled, may use the last few slots:
  * if received packets could fill the ring, nothing would ever be answered. */
@@ -143,7 +134,7 @@ void port_reap(struct ip *ip, struct port *port);
 /* Room for n frames in the driver's queue, none of them over a slot that is not accounted for. */
 bool port_room(struct ip *ip, struct port *port, unsigned n);
 /* Buffers that tcp and udp gave back. */
-unsigned buffer_returns(struct ip *ip, struct chan_rx *rx);
+unsigned buffer_returns(struct ip *ip, struct chan_rx *rx, uint64_t now);
 
 /* ---- input.c: received frames ---- */
 unsigned ip_input(struct ip *ip, struct port *port, uint64_t now);

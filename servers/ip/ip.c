@@ -209,8 +209,8 @@ static unsigned ip_work(struct component *c, uint64_t now)
 
     look_at_consumers(ip);
     n += (unsigned)ip->completions;
-    n += buffer_returns(ip, &ip->tcp_ret);
-    n += buffer_returns(ip, &ip->udp_ret);
+    n += buffer_returns(ip, &ip->tcp_ret, now);
+    n += buffer_returns(ip, &ip->udp_ret, now);
     n += ip_verdicts(ip, now);
     for (unsigned i = 0; i < ip->ports; i++)
         n += ip_input(ip, &ip->port[i], now);

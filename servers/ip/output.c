@@ -240,9 +240,10 @@ static void send_one(struct ip *ip, struct chan_rx *rx, const void *slot, enum s
         count(ip, IP_C_DROP_SEND_STALE);
         return;
     }
-    if (suspect(ip, rx))
+    if (chan_rx_condemned(rx)) {
         count(ip, IP_C_DROP_QUARANTINE);
-    else if (build(ip, &in, &q, from)) {
+        chan_rx_keep(rx, now, region_resolve(ip->c->map, &in.piece[0]), in.piece[0].len);
+    } else if (build(ip, &in, &q, from)) {
         ip_ask(ip, &q, rx->number, index);
         return;
     }

@@ -185,9 +185,12 @@ unsigned ip_verdicts(struct ip *ip, uint64_t now)
             count(ip, IP_C_VERDICT_BAD);
             v.verdict = RULE_BLOCK;
         }
-        if (suspect(ip, rx) && !passed(&ip->to_tcp, rx->number, index) &&
+        if (chan_rx_condemned(rx) && !passed(&ip->to_tcp, rx->number, index) &&
             !passed(&ip->to_udp, rx->number, index)) {
+            const struct packet *q = chan_tx_slot(&ip->question, index);
+
             count(ip, IP_C_DROP_QUARANTINE);
+            chan_rx_keep(rx, now, q, sizeof *q);
             v.verdict = RULE_BLOCK;
         }
         if (apply(ip, index, v.verdict == RULE_PASS, now) == CHAN_FULL)

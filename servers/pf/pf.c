@@ -16,8 +16,6 @@
 
 #include <errno.h>
 
-enum { SUSPECT_TIMES = 3 };
-
 struct pf {
     struct component *c;
     struct chan_rx in;
@@ -54,23 +52,16 @@ static void count(struct pf *pf, enum pf_counter which)
     shm_store(n, *n + 1);
 }
 
-/* Did this very question kill our predecessors? Then it is not looked at again. */
-static bool suspect(const struct pf *pf)
-{
-    const struct server_block *b = pf->c->block;
-    return b->suspect_count >= SUSPECT_TIMES &&
-           b->suspect == ((uint64_t)pf->in.number << 48 | (chan_rx_index(&pf->in) + 1));
-}
-
-static void judge(struct pf *pf, struct pf_verdict *v, const void *question)
+static void judge(struct pf *pf, struct pf_verdict *v, const void *question, uint64_t now)
 {
     struct packet p;
     struct rule_subject s;
 
     v->verdict = RULE_BLOCK;
     v->rule = RULE_NONE;
-    if (suspect(pf)) {
+    if (chan_rx_condemned(&pf->in)) {
         count(pf, PF_C_QUARANTINED);
+        chan_rx_keep(&pf->in, now, NULL, 0);
         return;
     }
     if (!packet_copy(&p, question) || !rules_subject(&s, &p)) {
@@ -93,7 +84,6 @@ static unsigned pf_work(struct component *c, uint64_t now)
     struct pf *pf = c->state;
     unsigned n = 0;
 
-    (void)now;
     chan_tx_consumed(&pf->out); /* hears ip ask for a reset of the edge */
     for (const void *q; n < WORK_QUOTA && (q = chan_rx_peek(&pf->in)) != NULL; n++) {
         void *slot;
@@ -104,7 +94,7 @@ static unsigned pf_work(struct component *c, uint64_t now)
         if (rc == CHAN_OK) {
             struct pf_verdict v = {.rules_generation = c->cfg->rules_generation};
 
-            judge(pf, &v, q);
+            judge(pf, &v, q, now);
             shm_copy((uint8_t *)slot + sizeof v.head, (const uint8_t *)&v + sizeof v.head,
                      sizeof v - sizeof v.head);
             chan_tx_commit(&pf->out);

@@ -202,15 +202,7 @@ static int begin(struct component *c, uint64_t now)
     shm_store(&c->block->started_ns, now);
     shm_store(&c->block->pending, 1u);
 
-    /* An item that was in progress when a predecessor faulted or hung is under suspicion. A plain
-     * kill says nothing about the item. */
-    const uint64_t item = load_relaxed(&c->block->in_progress);
-    if (c->predecessor == END_FAULT || c->predecessor == END_HANG) {
-        const uint32_t times =
-            item != 0 && item == c->block->suspect ? c->block->suspect_count + 1 : 1;
-        shm_store(&c->block->suspect, item);
-        shm_store(&c->block->suspect_count, item != 0 ? times : 0u);
-    }
+    quarantine_blame(c->block, c->predecessor, now);
     int rc = c->ops->start(c, now);
     if (rc < 0) {
         say(c, LOG_ERR, "cannot start: %s", strerror(-rc));

@@ -15,8 +15,9 @@
     X(SYSCALL_REPLIES, "replies")   /* sent by us (rs sends those with descriptors itself) */      \
     X(SYSCALL_DROPPED,                                                                             \
       "dropped") /* clients dropped: did not read, too much garbage, or too many waiting */        \
-    X(SYSCALL_LOST_REPLY, "lost_reply") /* answers for clients that are gone */                    \
-    X(SYSCALL_CLIENTS, "clients")       /* gauge: connections */
+    X(SYSCALL_LOST_REPLY, "lost_reply")   /* answers for clients that are gone */                  \
+    X(SYSCALL_QUARANTINED, "quarantined") /* refused: brought us down again and again */           \
+    X(SYSCALL_CLIENTS, "clients")         /* gauge: connections */
 
 #define X(id, name) id,
 enum syscall_counter { SYSCALL_COUNTER_LIST(X) SYSCALL_COUNTERS };

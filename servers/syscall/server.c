@@ -291,6 +291,39 @@ static ssize_t look(const struct conn *k, struct control_request *q, uint32_t *u
     return n;
 }
 
+/* One message. One that brought us down again and again is answered with an error, once. */
+static enum outcome handle(struct server *s, struct conn *k, const struct control_request *q,
+                           size_t len, uint32_t uid)
+{
+    struct server_block *b = s->c->block;
+    const uint64_t item =
+        item_numbered(ITEM_CONTROL, k->attached ? k->app : 0x800000 | (k->pid & 0x7fffff),
+                      len >= sizeof *q ? (uint32_t)q->id : 0);
+    enum outcome r = OUTCOME_DONE;
+
+    if (b == NULL) /* rs speaks before we have started */
+        return serve(s, k, q, sizeof *q, len, uid);
+    item_begin(b, item);
+    if (item_condemned(b, item)) {
+        const struct item_part part = {q, sizeof *q};
+        const struct control_reply reply = {.version = CONTROL_VERSION,
+                                            .op = q->op,
+                                            .id = q->id,
+                                            .result = -EIO,
+                                            .app = k->attached ? k->app : 0,
+                                            .app_generation = k->generation};
+
+        quarantine_keep(s->c->own, item, s->now, &part, 1);
+        count(s, SYSCALL_QUARANTINED, 1);
+        conn_reply(s, k, &reply);
+        r = k->used ? OUTCOME_DONE : OUTCOME_CLOSED;
+    } else {
+        r = serve(s, k, q, sizeof *q, len, uid);
+    }
+    item_end(b);
+    return r;
+}
+
 static void conn_ready(struct server *s, struct conn *k)
 {
     for (unsigned n = 0; n < MESSAGES_PER_EVENT && k->used && !k->waiting; n++) {
@@ -304,7 +337,7 @@ static void conn_ready(struct server *s, struct conn *k)
             conn_close(s, k);
             return;
         }
-        switch (serve(s, k, &q, sizeof q, (size_t)len, uid)) {
+        switch (handle(s, k, &q, (size_t)len, uid)) {
         case OUTCOME_STALL:
             conn_stall(s, k);
             return;
@@ -495,6 +528,12 @@ static unsigned replies(struct server *s, struct chan_rx *rx)
         if (slot == NULL)
             break;
         memcpy(&r, slot, sizeof r);
+        if (chan_rx_condemned(rx)) {
+            count(s, SYSCALL_QUARANTINED, 1);
+            chan_rx_keep(rx, s->now, NULL, 0);
+            chan_rx_next(rx);
+            continue;
+        }
         const uint32_t app = (uint32_t)r.client, generation = (uint32_t)(r.client >> 32);
         struct conn *k =
             app < APPS_MAX && s->by_app[app] != 0 ? &s->conn[s->by_app[app] - 1] : NULL;

@@ -87,6 +87,7 @@ static void bury_slot(struct tcp *t, unsigned app, uint32_t slot)
     uint32_t i = a->slot_conn[slot];
     struct tcp_conn *k = &t->conn[i - 1];
     const struct up_slot *up = tcp_app_up_slot(t, app, slot);
+    tcp_conn_begin(t, k);
     tcp_conn_sync(t, k);
     if (!k->ready || a->slot_conn[slot] != i)
         return;
@@ -211,8 +212,10 @@ static void serve_known(struct tcp *t, unsigned app)
         const uint32_t slot = load_relaxed(&w->slot[a->peeked % WORK_SLOTS]);
         const struct down_slot *d = tcp_app_down_slot(t, app, slot);
         struct tcp_conn *k = d != NULL ? tcp_conn_get(t, load_relaxed(&d->record) - 1) : NULL;
-        if (k != NULL && k->r.app == app && k->r.slot == slot)
+        if (k != NULL && k->r.app == app && k->r.slot == slot) {
+            tcp_conn_begin(t, k);
             tcp_conn_sync(t, k);
+        }
     }
 }
 

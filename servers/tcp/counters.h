@@ -67,7 +67,8 @@
     X(PROBE_RECOVERIES, "losses_found_by_probe")                                                   \
     X(DSACKS_IN, "dsacks_in")                                                                      \
     X(SPURIOUS_RECOVERIES, "spurious_fast_recoveries")                                             \
-    X(SPURIOUS_TIMEOUTS, "spurious_timeouts")
+    X(SPURIOUS_TIMEOUTS, "spurious_timeouts")                                                      \
+    X(QUARANTINED, "quarantined") /* dropped: brought tcp down again and again */
 
 enum tcp_counter {
 #define X(id, name) TCP_C_##id,

@@ -398,6 +398,17 @@ struct tcp_conn *tcp_port_listener(struct tcp *t, const struct sock_name *local,
 
 /* --- conn.c --- */
 struct tcp_conn *tcp_conn_get(struct tcp *t, uint32_t idx); /* takes over lazily; NULL: free */
+/* Its name in the quarantine: of this use of the record, the same in every incarnation. */
+static inline uint64_t tcp_conn_item(const struct tcp_conn *k)
+{
+    return item_numbered(ITEM_RECORD, k->idx,
+                         k->r.kind == TCP_KIND_CONN ? k->r.iss : k->r.generation);
+}
+/* It is worked on from here on: by time, its application or a take-over, not for an input. */
+static inline void tcp_conn_begin(struct tcp *t, const struct tcp_conn *k)
+{
+    item_begin(t->c->block, tcp_conn_item(k));
+}
 struct tcp_conn *tcp_conn_new(struct tcp *t);
 void tcp_conn_init(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_free(struct tcp *t, struct tcp_conn *k);

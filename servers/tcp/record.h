@@ -163,6 +163,7 @@ enum tcp_forensic_reason {
     TCP_FORENSIC_RECORD = 2,    /* the valid copy does not hold; the other one says whose it was */
     TCP_FORENSIC_OWNER = 3,     /* names an application, a slot or a block that cannot be its own */
     TCP_FORENSIC_COUNTERS = 4,  /* the hot words contradict each other */
+    TCP_FORENSIC_SUSPECT = 5,   /* brought tcp down again and again (libchan/quarantine.h) */
 };
 enum { TCP_FORENSIC_COPIES = 16 };
 

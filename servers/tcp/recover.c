@@ -350,20 +350,38 @@ static void recover_bad(struct tcp *t, struct tcp_conn *k)
     fail(t, k, true);
 }
 
-void tcp_recover_conn(struct tcp *t, uint32_t idx)
+/* Work on this one brought our predecessors down. It is reset alone, as one that fails its check.
+ * If that brings us down as well, not even that is tried: its record is forgotten. True: done. */
+static bool condemned(struct tcp *t, struct tcp_conn *k)
 {
-    struct tcp_conn *k = &t->conn[idx];
-    k->idx = idx;
-    if (known(t, idx))
-        return;
-    if (tcp_record_load(&t->shm[idx], &k->r) != 0) {
-        t->bad_record = true;
-        return;
-    }
-    if (k->r.kind == TCP_KIND_FREE) {
+    const unsigned times = item_times(t->c->block, tcp_conn_item(k));
+    if (times < QUARANTINE_TIMES ||
+        (times < 2 * QUARANTINE_TIMES && k->r.kind == TCP_KIND_CONN && k->r.state == TCP_CLOSED))
+        return false; /* a closed one was reset, and its application reads the reason */
+    const struct item_part part = {&t->shm[k->idx], sizeof t->shm[k->idx]};
+    quarantine_keep(t->c->own, tcp_conn_item(k), t->now, &part, 1);
+    tcp_count(t, TCP_C_QUARANTINED);
+    tcp_conn_init(t, k);
+    keep_copy(t, k, TCP_FORENSIC_SUSPECT);
+    bool attached = times < 2 * QUARANTINE_TIMES && take_over(t, k) == 0;
+    if (attached && k->r.kind == TCP_KIND_FREE) {
         into_free(t, k);
-        return;
+        return true;
     }
+    if (attached && k->r.kind == TCP_KIND_CONN) {
+        (void)load_hot(t, k);
+        distrust_hot(t, k);
+    }
+    if (!attached) {
+        k->r.app = k->r.rx_app = TCP_NO_APP;
+        k->r.tx = k->r.rx = (struct tcp_ring){.switch_at = UINT64_MAX};
+    }
+    fail(t, k, attached);
+    return true;
+}
+
+static void recover(struct tcp *t, struct tcp_conn *k)
+{
     tcp_conn_init(t, k);
     if (k->r.order > t->order_last)
         t->order_last = k->r.order;
@@ -416,6 +434,28 @@ void tcp_recover_conn(struct tcp *t, uint32_t idx)
     if (!let_go(t, k))
         tcp_conn_publish(t, k);
     tcp_conn_detach_try(t, k);
+}
+
+void tcp_recover_conn(struct tcp *t, uint32_t idx)
+{
+    struct tcp_conn *k = &t->conn[idx];
+    k->idx = idx;
+    if (known(t, idx))
+        return;
+    if (tcp_record_load(&t->shm[idx], &k->r) != 0) {
+        t->bad_record = true;
+        return;
+    }
+    if (k->r.kind == TCP_KIND_FREE) {
+        into_free(t, k);
+        return;
+    }
+    /* The segment, if one asks for it, is not to blame for what happens in here. */
+    const uint64_t outer = load_relaxed(&t->c->block->in_progress);
+    tcp_conn_begin(t, k);
+    if (!condemned(t, k))
+        recover(t, k);
+    item_begin(t->c->block, outer);
 }
 
 /* Sockets whose record is gone: their applications hear of it. What they had asked for and got no

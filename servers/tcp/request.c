@@ -575,6 +575,23 @@ static void on_free_slot(struct tcp *t, unsigned app, uint32_t slot, const struc
         reply_bare(t, app, slot, up, rc);
 }
 
+/* The request brought us down again and again: answered with an error, once. */
+static void refuse(struct tcp *t, struct tcp_conn *k, unsigned app, uint32_t slot,
+                   const struct up_slot *up, uint64_t item)
+{
+    const struct item_part part = {up, sizeof *up};
+
+    tcp_count(t, TCP_C_QUARANTINED);
+    quarantine_keep(t->c->own, item, t->now, &part, 1);
+    if (k == NULL) {
+        reply_bare(t, app, slot, up, -EIO);
+        return;
+    }
+    k->r.req_id = up->req_id;
+    k->r.flags &= ~(uint32_t)TCPF_WAITING;
+    tcp_conn_reply(t, k, -EIO);
+}
+
 /* Looks at everything that slot's application may have changed. */
 void tcp_request_slot(struct tcp *t, unsigned app, uint32_t slot)
 {
@@ -594,6 +611,7 @@ void tcp_request_slot(struct tcp *t, unsigned app, uint32_t slot)
         return;
     }
     if (k != NULL) {
+        tcp_conn_begin(t, k);
         tcp_conn_sync(t, k);
         i = a->slot_conn[slot];
         k = i ? &t->conn[i - 1] : NULL;
@@ -605,12 +623,18 @@ void tcp_request_slot(struct tcp *t, unsigned app, uint32_t slot)
         up.generation = gen;
         up.req_id = req;
         tcp_count(t, TCP_C_REQUESTS);
-        if (k != NULL)
+        const uint64_t item = item_request(app, slot, req);
+        item_begin(t->c->block, item);
+        if (item_condemned(t->c->block, item))
+            refuse(t, k, app, slot, &up, item);
+        else if (k != NULL)
             on_record(t, k, app, slot, &up);
         else
             on_free_slot(t, app, slot, &up);
         i = a->slot_conn[slot];
         k = i ? &t->conn[i - 1] : NULL;
+        if (k != NULL)
+            tcp_conn_begin(t, k);
     }
     if (k == NULL && released == gen) {
         /* The socket moved to an heir; this half of it goes now. */

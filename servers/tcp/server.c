@@ -153,7 +153,11 @@ static unsigned take_segments(struct tcp *t)
             } else {
                 if (back != NULL && !chan_tx_room(back, 1))
                     break;
-                if (!tcp_input(t, &p)) {
+                if (chan_rx_condemned(&t->rx_ip)) {
+                    tcp_count(t, TCP_C_QUARANTINED);
+                    chan_rx_keep(&t->rx_ip, t->now, region_resolve(t->c->map, &p.piece[0]),
+                                 p.piece[0].len);
+                } else if (!tcp_input(t, &p)) {
                     tcp_count(t, TCP_C_HELD);
                     break;
                 }
@@ -170,7 +174,16 @@ static unsigned take_segments(struct tcp *t)
         chan_rx_next(&t->rx_ip);
         n++;
     }
+    item_end(t->c->block);
     return n;
+}
+
+/* Answered with an error, once: whoever asked goes on. */
+static int refuse(struct tcp *t)
+{
+    tcp_count(t, TCP_C_QUARANTINED);
+    chan_rx_keep(&t->rx_sys, t->now, NULL, 0);
+    return -EIO;
 }
 
 static int grant(struct tcp *t, const struct syscall_request *q)
@@ -197,7 +210,9 @@ static unsigned take_control(struct tcp *t)
         if (rc == CHAN_FULL)
             break;
         if (rc == CHAN_OK) {
-            struct syscall_reply r = {.result = grant(t, &q), .client = q.client, .id = q.id};
+            const bool condemned = chan_rx_condemned(&t->rx_sys);
+            struct syscall_reply r = {
+                .result = condemned ? refuse(t) : grant(t, &q), .client = q.client, .id = q.id};
             shm_copy((uint8_t *)out + sizeof r.head, (uint8_t *)&r + sizeof r.head,
                      sizeof r - sizeof r.head);
             chan_tx_commit(&t->tx_sys);
@@ -205,6 +220,7 @@ static unsigned take_control(struct tcp *t)
         chan_rx_next(&t->rx_sys);
         n++;
     }
+    item_end(t->c->block);
     return n;
 }
 
@@ -217,8 +233,11 @@ static unsigned send_all(struct tcp *t)
     t->n_dirty = 0;
     for (uint32_t i = 0; i < n; i++)
         t->conn[list[i]].dirty = false;
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
+        tcp_conn_begin(t, &t->conn[list[i]]);
         tcp_output(t, &t->conn[list[i]]);
+    }
+    item_end(t->c->block);
     return n;
 }
 
@@ -264,12 +283,14 @@ static unsigned work(struct component *c, uint64_t now)
     n += take_segments(t);
     if (!t->walked) {
         tcp_app_serve_known(t);
+        item_end(c->block);
         tcp_recover_step(t, WALK_STEP);
         n++;
     }
     if (t->walked) {
         n += take_control(t);
         n += tcp_app_work(t);
+        item_end(c->block);
         tcp_movers_serve(t);
     }
     if (t->reclaim_at <= now && t->walked)

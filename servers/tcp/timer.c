@@ -122,10 +122,12 @@ void tcp_timer_run(struct tcp *t, unsigned quota)
         for (unsigned i = 1; i < TIMERS; i++)
             if (k->when[i] < k->when[due])
                 due = i;
+        tcp_conn_begin(t, k);
         if (k->when[due] <= t->now)
             expire(t, k, due);
         const uint64_t at = earliest(k);
         if (at != NEVER && wheel_at(&t->wheel, idx) > at)
             wheel_put(&t->wheel, idx, at);
     }
+    item_end(t->c->block);
 }

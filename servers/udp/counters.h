@@ -33,6 +33,7 @@
     X(UDP_REQUESTS_REFUSED, "requests_refused")                                                    \
     X(UDP_GRANTS, "grants")                                                                        \
     X(UDP_RECORDS_BAD, "records_bad") /* found broken at the start, and let go */                  \
+    X(UDP_QUARANTINED, "quarantined") /* dropped: brought udp down again and again */              \
     X(UDP_SOCKETS, "sockets")         /* gauge: in use now */
 
 #define X(id, name) id,

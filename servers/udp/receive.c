@@ -399,7 +399,12 @@ unsigned receive(struct udp *u)
             continue;
         }
         if (p.icmp_type != 0) {
-            icmp(u, &p, index); /* quotes its packet: no frame comes with it */
+            if (chan_rx_condemned(&u->from_ip)) {
+                count(u, UDP_QUARANTINED, 1);
+                chan_rx_keep(&u->from_ip, u->now, NULL, 0);
+            } else {
+                icmp(u, &p, index); /* quotes its packet: no frame comes with it */
+            }
             chan_rx_next(&u->from_ip);
             continue;
         }
@@ -407,7 +412,13 @@ unsigned receive(struct udp *u)
         /* As large as the pool: it is full only when its owner is broken. Nothing was done yet. */
         if (owner >= 0 && !chan_tx_room(&u->to_owner[owner], 1))
             break;
-        datagram(u, &p, index);
+        if (chan_rx_condemned(&u->from_ip)) {
+            count(u, UDP_QUARANTINED, 1);
+            chan_rx_keep(&u->from_ip, u->now, region_resolve(u->c->map, &p.piece[0]),
+                         p.piece[0].len);
+        } else {
+            datagram(u, &p, index);
+        }
         if (owner < 0) {
             count(u, UDP_RETURN_UNKNOWN, 1);
         } else if (chan_tx_reserve(&u->to_owner[owner], u->from_ip.number, index, 0, &out) ==

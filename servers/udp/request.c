@@ -473,7 +473,15 @@ void request_serve(struct udp *u, unsigned app, uint32_t slot)
     int r;
 
     count(u, UDP_REQUESTS, 1);
-    if (i != NO_SOCK && u->sock[i].rec.generation != req.generation) {
+    const uint64_t item = item_request(app, slot, id);
+    item_begin(u->c->block, item);
+    if (item_condemned(u->c->block, item)) {
+        const struct item_part part = {&req, sizeof req};
+
+        count(u, UDP_QUARANTINED, 1);
+        quarantine_keep(u->c->own, item, u->now, &part, 1);
+        r = -EIO;
+    } else if (i != NO_SOCK && u->sock[i].rec.generation != req.generation) {
         r = -EPROTO; /* raised on a slot that is not free */
     } else if (i == NO_SOCK && req.op == OP_CLOSE) {
         /* Never bound, refused, or moved away: all that there is is the slot. */

@@ -249,7 +249,16 @@ static enum send_end fill(struct udp *u, uint32_t i, struct batch *b, uint64_t *
             return SEND_EMPTY;
         if (end - *una > tx_size(s) || end - *una < sizeof h)
             goto broken;
+        const uint64_t item = item_numbered(ITEM_DATAGRAM, i, (uint32_t)*una);
+        item_begin(u->c->block, item);
         ring_read(u, s, *una, (uint8_t *)&h, sizeof h, false);
+        if (item_condemned(u->c->block, item)) {
+            const struct item_part part = {&h, sizeof h};
+
+            count(u, UDP_QUARANTINED, 1);
+            quarantine_keep(u->c->own, item, u->now, &part, 1);
+            goto broken;
+        }
         if (h.len > PAYLOAD_MAX_V6 || DGRAM_SPACE(h.len) > end - *una)
             goto broken;
         const uint64_t next = *una + DGRAM_SPACE(h.len);

@@ -166,8 +166,11 @@ static void udp_app_added(struct component *c, unsigned app)
 
         if (s->live || s->rec.state == UDP_FREE || s->rec.app != app)
             continue;
-        if (s->rec.app_generation != c->app[app].generation || s->rec.slot >= u->layout.n_udp ||
-            slot_find(u, app, s->rec.slot) != NO_SOCK || !take_blocks(a, &s->rec)) {
+        const uint64_t item = item_numbered(ITEM_RECORD, i, s->rec.generation);
+        item_begin(c->block, item);
+        if (item_condemned(c->block, item) || s->rec.app_generation != c->app[app].generation ||
+            s->rec.slot >= u->layout.n_udp || slot_find(u, app, s->rec.slot) != NO_SOCK ||
+            !take_blocks(a, &s->rec)) {
             count(u, UDP_RECORDS_BAD, 1);
             record_forget(u, i);
             continue;
@@ -177,6 +180,7 @@ static void udp_app_added(struct component *c, unsigned app)
         slot_publish(u, i); /* the predecessor may have died between commit and view */
         count(u, UDP_SOCKETS, 1);
     }
+    item_end(c->block);
     if (c->app[app].gone && u->recovered)
         mark_gone(u, app);
 }
@@ -236,8 +240,13 @@ static unsigned control(struct udp *u)
         if (slot == NULL)
             break;
         memcpy(&q, slot, sizeof q);
+        const bool condemned = chan_rx_condemned(&u->from_syscall);
+        if (condemned) {
+            count(u, UDP_QUARANTINED, 1);
+            chan_rx_keep(&u->from_syscall, u->now, NULL, 0);
+        }
         const struct syscall_reply r = {
-            .result = grant(u, &q),
+            .result = condemned ? -EIO : grant(u, &q),
             .client = q.client,
             .id = q.id,
         };
@@ -262,6 +271,7 @@ static unsigned control(struct udp *u)
 static void serve_slot(struct udp *u, unsigned app, uint32_t slot)
 {
     request_serve(u, app, slot);
+    item_end(u->c->block);
     const uint32_t i = slot_find(u, app, slot);
     if (i == NO_SOCK) {
         slot_settle(u, app, slot);
@@ -328,6 +338,7 @@ static unsigned udp_work(struct component *c, uint64_t now)
     for (unsigned i = u->app_count; i > 0; i--)
         n += serve_app(u, u->apps[i - 1]);
     n += send_work(u);
+    item_end(c->block);
     notify_flush(u);
     return n;
 }
