@@ -309,7 +309,8 @@ static void message(struct component *c, const struct rs_message *m, const int *
             close(fds[i]);
         return;
     }
-    d->nfds = 0;
+    while (d->nfds > 0) /* told again */
+        close(d->fds[--d->nfds]);
     for (unsigned i = 0; i < m->nfds; i++) {
         if (i < DRIVER_DEVICE_FDS)
             d->fds[d->nfds++] = fds[i];

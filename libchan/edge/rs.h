@@ -35,7 +35,7 @@ enum rs_op {
     RS_LISTEN = 12,  /* syscall: fd: the listening control socket */
     RS_REFUSED = 13, /* syscall: RS_APP_NEW for client `id` failed: result */
     /* server -> rs */
-    RS_READY = 32,
+    RS_READY = 32,      /* map_generation: the newest announcement that it has handled */
     RS_ACK = 33,        /* generation: announcements up to here are mapped */
     RS_APP_NEW = 34,    /* syscall: make an application for the caller on fd (control socket); uid,
                            pid;    request_id to be answered with. rs replies to the caller itself, and

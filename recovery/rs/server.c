@@ -135,8 +135,10 @@ static struct incarnation *beget(struct rs *rs, struct process *p, uint64_t now)
     }
     /* Only our end: the server's is blocking, which is the server's business. */
     fcntl(pair[0], F_SETFL, O_NONBLOCK);
-    if (setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer) < 0)
-        setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+    /* and so much that a server that speaks while rs is away need not wait for the next one */
+    for (unsigned i = 0; i < 2; i++)
+        if (setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer) < 0)
+            setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
     int rc = spawn_process(rs, who, pair[1]);
     close(pair[1]);
     if (rc < 0) {
@@ -199,12 +201,15 @@ static void all_ready(struct rs *rs, uint64_t now)
     log_ready("READY");
 }
 
-static void on_ready(struct rs *rs, struct incarnation *who)
+/* `mapped`: the newest announcement that it has handled. Less than what came before RS_START: it
+ * says so to a predecessor of ours, which had told it less. */
+static void on_ready(struct rs *rs, struct incarnation *who, uint64_t mapped)
 {
     struct process *p = who->process;
     uint64_t now = rs_now();
 
-    if (who->state != INCARNATION_STARTING || ++who->ready < p->components)
+    if (who->state != INCARNATION_STARTING || mapped < who->start_seq ||
+        ++who->ready < p->components)
         return;
     who->state = INCARNATION_RUNNING;
     p->state = PROCESS_RUNNING;
@@ -245,7 +250,7 @@ static void on_message(struct rs *rs, struct incarnation *who, const struct rs_m
     }
     switch (m->op) {
     case RS_READY:
-        on_ready(rs, who);
+        on_ready(rs, who, m->map_generation);
         return;
     case RS_ACK:
         if (m->map_generation > who->acked && m->map_generation <= who->sent) {
@@ -287,11 +292,13 @@ static void on_channel(struct rs *rs, struct watch *w, uint32_t events)
         return;
     /* a bounded number: one chatty server must not keep us from the others */
     for (int n = 0; n < 64 && who->channel.fd >= 0; n++) {
-        int rc = channel_receive(who->channel.fd, &m, fds, MSG_DONTWAIT);
+        /* It is consumed after its effects: if we die in between, the next rs finds it again. */
+        int rc = channel_receive(who->channel.fd, &m, fds, MSG_DONTWAIT | MSG_PEEK);
         if (rc == -EAGAIN)
             return;
         if (rc == -EPROTO) {
             log_say(LOG_WARNING, who->process->name, "sent something that is no message");
+            channel_consume(who->channel.fd);
             continue;
         }
         if (rc <= 0) {
@@ -302,6 +309,7 @@ static void on_channel(struct rs *rs, struct watch *w, uint32_t events)
             return;
         }
         on_message(rs, who, &m, fds[0]);
+        channel_consume(who->channel.fd);
         for (unsigned i = 0; i < RS_FDS; i++)
             if (fds[i] >= 0)
                 close(fds[i]);

@@ -74,3 +74,12 @@ int channel_receive(int fd, struct rs_message *m, int fds[RS_FDS], int flags)
     }
     return 1;
 }
+
+void channel_consume(int fd)
+{
+    char none;
+
+    /* its descriptors go along */
+    while (recv(fd, &none, 0, MSG_DONTWAIT | MSG_TRUNC) < 0 && errno == EINTR)
+        continue;
+}

@@ -13,7 +13,9 @@ int channel_send(int fd, const struct rs_message *m, const int *fds, unsigned nf
 /* Receives one message. Returns 1, 0 at the end of the other side, -EAGAIN when there is none (with
  * `flags` MSG_DONTWAIT), -EPROTO for one that is no struct rs_message of our version (its
  * descriptors are closed), or -errno. Descriptors are close-on-exec and the caller's; unused places
- * hold -1. */
+ * hold -1. With MSG_PEEK it stays there until channel_consume(). */
 int channel_receive(int fd, struct rs_message *m, int fds[RS_FDS], int flags);
+/* Takes away the message that was peeked at. */
+void channel_consume(int fd);
 
 #endif

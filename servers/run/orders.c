@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
  * What rs tells a server process, and what the process answers. See edge/rs.h for the protocol.
+ *
+ * An rs that was restarted does not know what its predecessor had still said, and says everything
+ * again. So each order may come any number of times, and after the first has no effect but its
+ * answer.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -23,11 +27,14 @@ static void acknowledge(struct component *c, uint64_t map_generation)
 {
     const struct rs_message m = {.op = RS_ACK, .map_generation = map_generation};
 
+    struct run *run = c->host;
+
     if (map_generation == 0)
         return;
+    run->mapped = map_generation;
     if (c->block != NULL)
         shm_store_release(&c->block->map_generation, map_generation);
-    if (((struct run *)c->host)->started)
+    if (run->started)
         c->send_rs(c, &m, NULL, 0);
 }
 
@@ -37,6 +44,8 @@ static void map_region(struct component *c, const struct rs_message *m, int fd)
 
     if (m->id == REGION_NONE || m->id >= REGION_IDS || fd < 0)
         return;
+    if (r->base != NULL && r->generation == m->generation && r->writable == (m->writable != 0))
+        return; /* told again */
     region_unmap(r);
     int rc = region_map_fd(r, fd, m->id, m->generation, m->writable != 0);
     if (rc < 0) {
@@ -53,12 +62,15 @@ static void add_app(struct run *run, struct component *c, const struct rs_messag
 {
     struct app *a = &c->app[m->arg];
 
+    if (a->used && a->generation == m->generation) {
+        if (fd >= 0)
+            close(fd); /* told again */
+        return;
+    }
     /* Another life of this number: nothing of the old one stays, least of all for which `armed` its
      * waiters were rung, as the new one's begin to count anew. */
-    if (a->used && a->generation != m->generation)
+    if (a->used)
         run_forget_app(c, m->arg);
-    else if (a->used && a->bell >= 0)
-        close(a->bell); /* told again: this one takes its place */
     a->used = true;
     a->gone = false;
     a->generation = m->generation;
@@ -93,10 +105,38 @@ void run_forget_app(struct component *c, unsigned app)
         a->waiter[w].fd = -1;
 }
 
+/* Its process is dead. What the component does about it may take long; it says when it is done. */
+static void end_app(struct run *run, struct component *c, const struct rs_message *m)
+{
+    struct app *a = &c->app[m->arg];
+
+    if (!a->used || a->generation != m->generation) {
+        /* we are done with that one already, or never heard of it */
+        const struct rs_message done = {
+            .op = RS_APP_DONE, .arg = m->arg, .generation = m->generation};
+        if (run->started)
+            c->send_rs(c, &done, NULL, 0);
+        return;
+    }
+    if (a->gone)
+        return; /* told again */
+    a->gone = true;
+    if (!run->started)
+        return; /* begin() tells the component once it has started */
+    if (c->ops->app_gone != NULL)
+        c->ops->app_gone(c, m->arg);
+    else
+        c->app_done(c, m->arg);
+}
+
 static void handle(struct run *run, const struct rs_message *m, int *fds)
 {
     struct component *c = addressee(run, m->to);
 
+    if (m->op == RS_START && run->started) {
+        run_channel_ready(run); /* whoever starts us again has not heard that we are ready */
+        return;
+    }
     if (m->op == RS_START) {
         for (unsigned i = 0; i < run->count; i++)
             run->component[i]->predecessor = (enum rs_end)m->arg;
@@ -108,6 +148,8 @@ static void handle(struct run *run, const struct rs_message *m, int *fds)
         return;
     }
     if (m->op == RS_BELL_SELF) {
+        if (run->bell >= 0)
+            return; /* the same one again */
         run->bell = fds[0];
         fds[0] = -1;
         return;
@@ -120,8 +162,8 @@ static void handle(struct run *run, const struct rs_message *m, int *fds)
         acknowledge(c, m->map_generation);
         break;
     case RS_UNMAP:
-        if (m->id < REGION_IDS)
-            region_unmap(&c->map->entry[m->id]);
+        if (m->id < REGION_IDS && c->map->entry[m->id].generation == m->generation)
+            region_unmap(&c->map->entry[m->id]); /* and not another life of it */
         acknowledge(c, m->map_generation);
         break;
     case RS_BELL_PEER:
@@ -160,15 +202,8 @@ static void handle(struct run *run, const struct rs_message *m, int *fds)
         acknowledge(c, m->map_generation);
         break;
     case RS_APP_GONE:
-        if (m->arg >= APPS_MAX)
-            break;
-        c->app[m->arg].gone = true;
-        if (!run->started)
-            break; /* begin() tells the component once it has started */
-        if (c->ops->app_gone != NULL)
-            c->ops->app_gone(c, m->arg);
-        else
-            c->app_done(c, m->arg);
+        if (m->arg < APPS_MAX)
+            end_app(run, c, m);
         break;
     default:
         if (c->ops->message != NULL) {
@@ -189,7 +224,8 @@ static bool receive(struct run *run, int flags)
     if (rc == -EAGAIN)
         return false;
     if (rc == 0 || (rc < 0 && rc != -EPROTO)) {
-        run->stop = true; /* rs is gone, and with it everything that could restart us */
+        run->stop =
+            true; /* rs is gone, and so is whoever kept its end of the channel for the next */
         return false;
     }
     if (rc == 1) {
@@ -216,7 +252,7 @@ void run_channel_ready(struct run *run)
 {
     for (unsigned i = 0; i < run->count; i++) {
         struct component *c = run->component[i];
-        const struct rs_message m = {.op = RS_READY, .map_generation = c->block->map_generation};
+        const struct rs_message m = {.op = RS_READY, .map_generation = run->mapped};
 
         c->send_rs(c, &m, NULL, 0);
     }

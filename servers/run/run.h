@@ -24,7 +24,8 @@ struct run {
     struct component *component[RUN_COMPONENTS];
     unsigned count;
     int epoll;
-    int bell; /* our eventfd */
+    int bell;        /* our eventfd */
+    uint64_t mapped; /* newest announcement of rs that was handled, by whichever component */
     bool started, stop;
 };
 
@@ -34,6 +35,7 @@ int run_watch(struct run *run, enum run_source source, unsigned component, int f
 void run_channel(struct run *run);
 /* Waits for one message and handles it. Before the sandbox only. */
 void run_channel_wait(struct run *run);
+/* Says of every component that it is ready. */
 void run_channel_ready(struct run *run);
 /* Closes an application's bell and waiters and forgets it; its regions stay until RS_UNMAP. */
 void run_forget_app(struct component *c, unsigned app);
