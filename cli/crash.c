@@ -127,6 +127,13 @@ static void print_line(struct json_object *l)
                json_text(l, "error"));
         return;
     }
+    struct json_object *faults = json_member(l, "faults");
+    for (size_t i = 0; i < json_object_array_length(faults); i++) {
+        struct json_object *f = json_object_array_get_idx(faults, i);
+        printf("%s: %s for %s\n", json_text(f, "symbol"),
+               json_text(json_member(f, "after"), "text"),
+               json_text(json_member(f, "before"), "text"));
+    }
     printf("%s %s (process %llu): %s", json_text(l, "class"), json_text(l, "server"),
            (unsigned long long)json_number(l, "pid"),
            activated == NULL                    ? "activation unknown"
@@ -176,12 +183,12 @@ static int experiment(struct experiment *e, bool json)
 int command_crash(int argc, char **argv)
 {
     struct options o;
-    const char *after = "kill";
-    struct experiment e = {.window_ms = UINT64_MAX, .seed = UINT64_MAX};
+    const char *after = "kill", *mode = "guided";
+    struct experiment e = {.window_ms = UINT64_MAX, .seed = UINT64_MAX, .count = 1};
     const struct more_option more[] = {
-        {.name = "seed", .number = &e.seed},
-        {.name = "window", .number = &e.window_ms},
-        {.name = "after", .text = &after},
+        {.name = "seed", .number = &e.seed},   {.name = "window", .number = &e.window_ms},
+        {.name = "after", .text = &after},     {.name = "mode", .text = &mode},
+        {.name = "count", .number = &e.count}, {.name = "at", .text = &e.at},
     };
     int rc = options_parse_more(&o, argc, argv, OPT_JSON, more, sizeof more / sizeof more[0]);
 
@@ -195,6 +202,10 @@ int command_crash(int argc, char **argv)
         return usage_error("there is no class \"%s\"; eft crash list", argv[o.first]);
     if (after_parse(after, &e.after) < 0)
         return usage_error("--after: found \"%s\", expected kill, restore or keep", after);
+    if (mode_parse(mode, &e.mode) < 0)
+        return usage_error("--mode: found \"%s\", expected guided or minix", mode);
+    if (e.count < 1 || e.count > INJECT_FAULTS)
+        return usage_error("--count: expected 1 to %d", INJECT_FAULTS);
     const bool watch = e.window_ms != UINT64_MAX;
     if (e.class == CRASH_KILL && !watch)
         return crash_kill(&o, argc - o.first - 1, argv + o.first + 1);

@@ -20,6 +20,9 @@ struct experiment {
     uint64_t seed;
     uint64_t window_ms; /* watched for so long */
     enum inject_after after;
+    enum inject_mode mode;
+    uint64_t count; /* of changed instructions */
+    const char *at; /* as in struct injection */
 };
 
 /* Carries it out and waits until all that died are back. One JSON object per victim in `lines`, an
@@ -28,6 +31,8 @@ struct experiment {
 int experiment_run(const struct experiment *e, struct json_object *lines);
 /* "kill", "restore", "keep": 0 or -EINVAL. */
 int after_parse(const char *text, enum inject_after *after);
+/* "guided", "minix": 0 or -EINVAL. */
+int mode_parse(const char *text, enum inject_mode *mode);
 /* A seed from the kernel, for those who gave none. */
 uint64_t random_seed(void);
 

@@ -38,6 +38,14 @@ int after_parse(const char *text, enum inject_after *after)
     return -EINVAL;
 }
 
+int mode_parse(const char *text, enum inject_mode *mode)
+{
+    if (strcmp(text, "guided") != 0 && strcmp(text, "minix") != 0)
+        return -EINVAL;
+    *mode = strcmp(text, "guided") == 0 ? MODE_GUIDED : MODE_MINIX;
+    return 0;
+}
+
 struct victim {
     char name[24]; /* of the process */
     pid_t pid;
@@ -133,7 +141,13 @@ int experiment_run(const struct experiment *e, struct json_object *lines)
     if (list == NULL)
         return complain("%s", strerror(ENOMEM));
     for (unsigned k = 0; k < e->servers; k++) {
-        list[k] = (struct injection){.class = e->class, .seed = e->seed + k, .after = e->after};
+        list[k] = (struct injection){.class = e->class,
+                                     .seed = e->seed + k,
+                                     .after = e->after,
+                                     .mode = e->mode,
+                                     .count = (unsigned)e->count,
+                                     .at = e->at,
+                                     .target = {.pidfd = -1, .mem = -1}};
         if (inject_open(&list[k], victim[k].pid) < 0 || inject(&list[k]) < 0)
             rc = CLI_FAILED;
     }

@@ -18,8 +18,9 @@ static const struct command commands[] = {
     {"maps", command_maps, "[--name NAME] [--json]",
      "Checks who has which memory mapped against who may; exit status 1 when somebody may not."},
     {"crash", command_crash,
-     "list | CLASS SERVER… [--seed N] [--window MS] [--after kill|restore|keep] [--name NAME] "
-     "[--json]",
+     "list | CLASS SERVER… [--seed N] [--window MS] [--after kill|restore|keep] [--mode "
+     "guided|minix] "
+     "[--count N] [--at PLACE] [--name NAME] [--json]",
      "Breaks running servers (tcp0, ip0, …; rs) on purpose; they come back by themselves."},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

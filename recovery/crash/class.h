@@ -16,6 +16,19 @@ enum crash_class {
     CRASH_EXIT,
     CRASH_STOP,
     CRASH_SPIN,
+    /* one instruction of it changed */
+    CRASH_FLIP,
+    CRASH_NOP,
+    CRASH_SOURCE,
+    CRASH_DESTINATION,
+    CRASH_POINTER,
+    CRASH_BRANCH,
+    CRASH_CONDITION,
+    CRASH_OFF_BY_ONE,
+    CRASH_IMMEDIATE,
+    CRASH_INIT,
+    CRASH_ARGUMENT,
+    CRASH_MUTATE, /* any of these */
     CRASH_CLASSES
 };
 
@@ -24,7 +37,10 @@ enum crash_means {
     MEANS_KILL,   /* eft-rs is asked, so that several die at once */
     MEANS_SIGNAL, /* a signal */
     MEANS_STUB,   /* code of ours over the victim's, where it executes */
+    MEANS_MUTATE, /* the victim's code changed in place */
 };
+
+enum { MUTATE_FIRST = CRASH_FLIP, MUTATE_LAST = CRASH_ARGUMENT };
 
 struct crash_kind {
     const char *name;

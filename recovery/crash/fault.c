@@ -14,7 +14,14 @@ int fault_signal(const struct target *t, enum crash_class c)
     return syscall(SYS_pidfd_send_signal, t->pidfd, signal, NULL, 0) < 0 ? -errno : 0;
 }
 
-int fault_stub(struct target *t, enum crash_class c, struct fault *f)
+int fault_write(const struct target *t, struct fault *f)
+{
+    /* Not every fault can be watched: what cannot is reported as not known. */
+    watch_point_set(&f->point, t->thread[0].tid, f->address);
+    return target_write(t, f->address, f->after, f->len);
+}
+
+int fault_stub(struct target *t, enum crash_class c, const struct symbols *s, struct fault *f)
 {
     static const uint8_t segv[] = {0x48, 0x8b, 0x04, 0x25, 8, 0, 0, 0}, /* mov rax, [8] */
         spin[] = {0xeb, 0xfe},                                          /* jmp to itself */
@@ -22,7 +29,7 @@ int fault_stub(struct target *t, enum crash_class c, struct fault *f)
     const uint8_t *code = c == CRASH_SEGV ? segv : c == CRASH_SPIN ? spin : end;
     struct user_regs_struct r;
 
-    *f = (struct fault){.point.fd = -1};
+    *f = (struct fault){.class = c, .point.fd = -1};
     f->len = c == CRASH_SEGV ? sizeof segv : c == CRASH_SPIN ? sizeof spin : sizeof end;
     int rc = target_stop(t);
     if (rc < 0)
@@ -38,10 +45,10 @@ int fault_stub(struct target *t, enum crash_class c, struct fault *f)
     if (rc == 0)
         rc = target_set_registers(t, &r);
     if (rc == 0)
-        rc = watch_point_set(&f->point, t->thread[0].tid, f->address);
-    if (rc == 0)
-        rc = target_write(t, f->address, f->after, f->len);
+        rc = fault_write(t, f);
     target_go(t);
+    if (rc == 0 && symbols_find(s, f->address) != NULL)
+        f->offset = f->address - s->base;
     return rc;
 }
 

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { VICTIMS_MAX = 32 };
+enum { VICTIMS_MAX = 32, LOOKS = 10, LOOK_PAUSE_NS = 20000000 };
 
 __attribute__((format(printf, 3, 4))) static int fail(struct injection *i, int rc, const char *fmt,
                                                       ...)
@@ -31,9 +31,57 @@ int inject_open(struct injection *i, pid_t pid)
     return rc < 0 ? fail(i, rc, "cannot open process %d: %s", pid, strerror(-rc)) : 0;
 }
 
+/* Changes instructions: looks which ones execute, or takes any, and writes while all is stopped. */
+static int change_code(struct injection *i, struct random *r)
+{
+    struct fault_plan plan = {.class = i->class, .count = i->count};
+    struct trace trace = {0};
+
+    if (i->at != NULL && (plan.at = symbols_place(&i->symbols, i->at)) == 0)
+        return fail(i, -ENOENT, "there is no code at %s", i->at);
+    if (plan.at != 0)
+        plan.count = 1;
+    int rc = target_stop(&i->target);
+    if (rc == 0 && i->mode == MODE_GUIDED && plan.at == 0) {
+        rc = trace_take(&trace, &i->target, &i->symbols);
+        plan.trace = &trace;
+    }
+    if (rc == 0)
+        rc = fault_choose(&i->target, &i->symbols, &plan, r, i->fault);
+    i->at_ns = watch_realtime();
+    for (int k = 0, n = rc; k < n && rc >= 0; k++) {
+        rc = fault_write(&i->target, &i->fault[k]);
+        i->faults += rc == 0;
+    }
+    target_go(&i->target);
+    i->executed = trace.n;
+    trace_free(&trace);
+    return rc;
+}
+
+/* An idle server executes little. It is looked at a few times before that is the answer. */
+static int change_code_patiently(struct injection *i)
+{
+    struct random r = {.state = i->seed};
+    int rc = 0;
+
+    for (int k = 0; k < LOOKS && i->faults == 0 && rc >= 0; k++) {
+        if (k > 0)
+            nanosleep(&(struct timespec){.tv_nsec = LOOK_PAUSE_NS}, NULL);
+        rc = change_code(i, &r);
+    }
+    if (rc < 0)
+        return rc;
+    return i->faults > 0 ? 0 : fail(i, -ENOENT, "found no instruction that can have this fault");
+}
+
 int inject(struct injection *i)
 {
-    int rc = -EINVAL;
+    int rc = symbols_read(&i->symbols, &i->target);
+
+    if (rc < 0)
+        return fail(i, rc, "cannot read the functions of process %d: %s", i->target.pid,
+                    strerror(-rc));
 
     i->at_ns = watch_realtime();
     switch (crash_kind(i->class)->means) {
@@ -42,11 +90,16 @@ int inject(struct injection *i)
         rc = fault_signal(&i->target, i->class);
         break;
     case MEANS_STUB:
-        rc = fault_stub(&i->target, i->class, &i->fault[0]);
+        rc = fault_stub(&i->target, i->class, &i->symbols, &i->fault[0]);
         i->faults = rc == 0;
         break;
+    case MEANS_MUTATE:
+        rc = change_code_patiently(i);
+        break;
     }
-    return rc < 0 ? fail(i, rc, "%s: %s", crash_kind(i->class)->name, strerror(-rc)) : 0;
+    return rc < 0 && i->error[0] == '\0'
+               ? fail(i, rc, "%s: %s", crash_kind(i->class)->name, strerror(-rc))
+               : rc;
 }
 
 static int64_t elapsed_ms(const struct timespec *since)
@@ -137,7 +190,7 @@ static struct json_object *hex(uint64_t v)
     return json_object_new_string(text);
 }
 
-static struct json_object *code_json(const uint8_t *bytes, unsigned len)
+static struct json_object *code_json(const uint8_t *bytes, unsigned len, const char *name)
 {
     char text[3 * FAULT_BYTES + 1] = "";
     struct json_object *o = json_object_new_object();
@@ -147,6 +200,8 @@ static struct json_object *code_json(const uint8_t *bytes, unsigned len)
     if (len > 0)
         text[3 * len - 1] = '\0';
     put(o, "bytes", json_object_new_string(text));
+    if (name[0] != '\0')
+        put(o, "text", json_object_new_string(name));
     return o;
 }
 
@@ -156,9 +211,14 @@ static struct json_object *fault_json(const struct fault *f, unsigned *activated
     struct json_object *o = json_object_new_object();
     uint64_t at = 0;
 
+    put(o, "class", json_object_new_string(crash_kind(f->class)->name));
     put(o, "address", hex(f->address));
-    put(o, "before", code_json(f->before, f->len));
-    put(o, "after", code_json(f->after, f->len));
+    if (f->offset != 0)
+        put(o, "offset", hex(f->offset));
+    if (f->symbol[0] != '\0')
+        put(o, "symbol", json_object_new_string(f->symbol));
+    put(o, "before", code_json(f->before, f->len, f->before_text));
+    put(o, "after", code_json(f->after, f->len, f->after_text));
     if (f->point.fd < 0) {
         put(o, "activated", NULL);
         ++*unknown;
@@ -221,6 +281,10 @@ struct json_object *inject_json(const struct injection *i)
             activated > 0 ? json_object_new_boolean(true)
             : unknown > 0 ? NULL
                           : json_object_new_boolean(false));
+    if (means == MEANS_MUTATE) {
+        put(o, "mode", json_object_new_string(i->mode == MODE_GUIDED ? "guided" : "minix"));
+        put(o, "executed", json_object_new_uint64(i->executed));
+    }
     put(o, "faults", list);
     put(o, "manifested", json_object_new_boolean(i->dead));
     put(o, "end", i->dead ? end_json(i) : NULL);
@@ -233,5 +297,6 @@ void inject_close(struct injection *i)
     for (unsigned k = 0; k < i->faults; k++)
         watch_point_close(&i->fault[k].point);
     i->faults = 0;
+    symbols_free(&i->symbols);
     target_close(&i->target);
 }

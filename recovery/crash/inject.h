@@ -13,6 +13,10 @@
 
 enum { INJECT_FAULTS = 128 };
 
+enum inject_mode {
+    MODE_GUIDED, /* instructions that the victim was seen to execute */
+    MODE_MINIX,  /* any instructions, as in the campaigns of MINIX */
+};
 /* What happens to a victim that outlives its watch. */
 enum inject_after { AFTER_KILL, AFTER_RESTORE, AFTER_KEEP };
 
@@ -21,12 +25,17 @@ struct injection {
     enum crash_class class;
     uint64_t seed;
     enum inject_after after;
+    enum inject_mode mode;
+    unsigned count; /* of changed instructions */
+    const char *at; /* "function+0x12", or "0x12" from the program's first byte; NULL: chosen */
     /* the victim; opened by inject_open() */
     struct target target;
+    struct symbols symbols;
     /* what was done */
     uint64_t at_ns; /* CLOCK_REALTIME */
     struct fault fault[INJECT_FAULTS];
     unsigned faults;
+    unsigned executed; /* different instructions that it was seen to execute */
     /* what became of it */
     bool dead; /* within the watch */
     uint64_t dead_ns;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +138,22 @@ void target_go(struct target *t)
     t->threads = 0;
 }
 
+/* A step that ends a system call leaves its trap behind, which would kill who is let go with it. */
+static bool has_trap_pending(pid_t tid)
+{
+    char path[64], line[128];
+    unsigned long long pending = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/status", tid);
+    FILE *f = fopen(path, "re");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (sscanf(line, "SigPnd: %llx", &pending) == 1)
+            break;
+    if (f != NULL)
+        fclose(f);
+    return (pending >> (SIGTRAP - 1) & 1) != 0;
+}
+
 int target_step(struct target *t, unsigned wait_us)
 {
     pid_t tid = t->thread[0].tid;
@@ -150,6 +167,9 @@ int target_step(struct target *t, unsigned wait_us)
     if (rc == -ETIMEDOUT) {
         if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0 ||
             wait_stopped(tid, STOP_LIMIT_US, &signal) < 0)
+            return -ESRCH;
+        if (has_trap_pending(tid) && (ptrace(PTRACE_SINGLESTEP, tid, NULL, NULL) < 0 ||
+                                      wait_stopped(tid, STOP_LIMIT_US, &signal) < 0))
             return -ESRCH;
     }
     t->thread[0].signal = signal;

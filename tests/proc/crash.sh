@@ -20,7 +20,7 @@ says() {
 }
 
 victim_prepare
-victim_start 8
+victim_start 6
 before=$(restarts)
 
 # --- how a process ends or stands still: class, server, how it must end ---
@@ -41,5 +41,35 @@ ends() {
 }
 [ "$(restarts)" = $((before + 6)) ] || fail "$(restarts) restarts, expected $((before + 6))"
 victim_end
+
+# --- mistakes in code: whatever comes of them, the server that has none comes back ---
+# A wrong server may say something wrong, so that the transfer that is the load proves nothing here.
+load() { { [ -n "${PIDS[victim]:-}" ] && victim_runs; } || victim_start 8; }
+activated=0
+mistake() {
+    load
+    crash "$@"
+    says '.injected' '(.faults | length) >= 1' '.executed > 0' \
+        '.faults | all(.before.bytes != .after.bytes and (.before.bytes | length) == (.after.bytes | length))' \
+        'if .manifested or .cleanup == "killed" then .recovered and .clean else .cleanup == "restored" end'
+    if jq -e .activated "$T/line" >/dev/null; then activated=$((activated + 1)); fi
+}
+mistake nop tcp --window 300 --seed 1
+mistake condition ip --window 300 --seed 2 --after restore
+mistake immediate pf --window 300 --seed 3
+for class in flip source destination pointer branch off-by-one init argument mutate; do
+    mistake $class ip --window 100 --seed 4
+done
+[ $activated -ge 4 ] || fail "of 12 mistakes in code that executes $activated were executed"
+load
+crash mutate ip --mode minix --count 100 --window 300 --seed 5
+says '(.faults | length) == 100' '[.faults[].address] | unique | length == 100'
+
+# --- what it cannot do, it says ---
+refuses() { if eft crash "$@" --name "$STACK" >"$T/out" 2>&1; then fail "eft crash $* was done"; fi; }
+refuses nothing tcp
+refuses segv nobody
+refuses nop tcp --at nowhere+0x1
+refuses nop tcp --mode other
 stack_end
 say "each class of faults was put in, proven, and recovered from"
