@@ -103,13 +103,14 @@ static void bury_slot(struct tcp *t, unsigned app, uint32_t slot)
         tcp_conn_detach_try(t, k);
 }
 
-/* Somebody wants this port now: no listener of the dead keeps it any longer. */
+/* Somebody wants this port now: no listener of the dead keeps it any longer, whether it waits for
+ * an heir or our turn for its burial has not come. */
 bool tcp_app_evict(struct tcp *t, uint16_t port)
 {
     bool any = false;
     for (unsigned app = 0; app < t->apps; app++) {
         struct tcp_app *a = t->app[app];
-        if (a == NULL || !a->gone || !a->heirs)
+        if (a == NULL || !a->gone)
             continue;
         uint64_t until = a->heirs_until;
         a->heirs_until = 0;

@@ -61,6 +61,53 @@ static bool nodelay_step(struct play *p)
     return true;
 }
 
+/* Questions in the middle of the streams. */
+static bool info_step(struct play *p)
+{
+    int result = 1;
+    const struct tcp *t = p->victim->tcp->state;
+    if (p->stage % 2 == 0) {
+        if (p->stage < 8 && p->a.open && p->a.sent >= 2000 * p->stage) {
+            sock_request(&p->a, OP_INFO, 0, 0);
+            p->stage++;
+        }
+    } else if (sock_replied(&p->a, &result)) {
+        const struct sock_info *i = tcp_app_info(t, p->a.app, p->a.slot);
+        if (result != 0 || i->state != 1 || i->bytes_acked > p->a.sent ||
+            i->bytes_received < p->a.received)
+            violation(p->w, "TCP_INFO: %d, state %u, %lu and %lu bytes", result, i->state,
+                      (unsigned long)i->bytes_acked, (unsigned long)i->bytes_received);
+        p->stage++;
+    }
+    return true;
+}
+
+/* All was read, and nobody says a word until the memory is given back; then the streams go on. */
+static bool reclaim_step(struct play *p)
+{
+    const struct tcp *t = p->victim->tcp->state;
+    if (p->stage == 0 && p->a.open && p->a.received >= 5000) {
+        p->b.no_write = true;
+        p->since_now = p->w->now;
+        p->stage = 1;
+    }
+    if (p->stage == 1 && p->w->now > p->since_now + 3 * SEC / 2 && t->reclaim_at == NEVER) {
+        p->b.no_write = false;
+        p->stage = 2;
+    }
+    return true;
+}
+
+static void reclaim(struct stack_config *cfg)
+{
+    cfg->tcp_reclaim_s = 1;
+}
+
+static void ecn(struct stack_config *cfg)
+{
+    cfg->tcp_ecn = CONFIG_ECN_ON;
+}
+
 static void offload(struct stack_config *cfg)
 {
     cfg->interface[0].offload = 1;
@@ -88,6 +135,16 @@ static const struct op table[] = {
      .victim_sends = 60,
      .write_max = 7,
      .step = nodelay_step},
+    {.name = "send and ask how it is",
+     .victim_sends = 12000,
+     .peer_sends = 12000,
+     .write_max = 2000,
+     .step = info_step},
+    {.name = "send, marked",
+     .victim_connects = true,
+     .victim_sends = 40000,
+     .adjust = ecn,
+     .faults = {.mark_every = 7}},
     {.name = "send with offload",
      .victim_sends = 24000,
      .victim_connects = true,
@@ -119,6 +176,15 @@ static const struct op table[] = {
     {.name = "receive out of order",
      .peer_sends = 40000,
      .faults = {.swap_every = 3, .lose_every = 7}},
+    {.name = "receive, marked",
+     .peer_sends = 40000,
+     .adjust = ecn,
+     .faults = {.mark_every = 5, .swap_every = 9}},
+    {.name = "receive, give memory back",
+     .peer_sends = 24000,
+     .adjust = reclaim,
+     .step = reclaim_step,
+     .counts = TCP_C_PAGES_FORGOTTEN},
     {.name = "receive duplicates", .peer_sends = 24000, .faults = {.repeat_every = 2}},
     {.name = "receive overlaps",
      .peer_sends = 24000,

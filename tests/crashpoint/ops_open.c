@@ -150,6 +150,52 @@ static bool another_done(struct play *p)
     return true;
 }
 
+/* The same for a listener whose program dies, and left no child. */
+static bool listener_dies_step(struct play *p)
+{
+    if (p->stage == 0 && sock_down(&p->listener)->pending != 0 &&
+        (p->b.open || p->op->peer_sends == 0)) {
+        host_app_gone(p->victim->tcp, p->listener.app);
+        p->listener.closed = true;
+        p->stage = 1;
+    }
+    return listener_goes_step(p);
+}
+
+static bool listener_dead(struct play *p)
+{
+    const struct tcp *t = p->victim->tcp->state;
+    return p->stage == 1 && p->b.closed && t->app[p->listener.app] == NULL &&
+           sock_down(&p->b)->state == SOCK_FREE;
+}
+
+static void open_deferred(struct play *p)
+{
+    sock_request(&p->listener, OP_SETOPT, OPT_DEFER_ACCEPT, 10);
+    sock_claim(&p->a, &p->listener);
+    p->since_now = p->w->now;
+}
+
+/* Nobody is called before the peer has said something. */
+static bool deferred_step(struct play *p)
+{
+    p->b.no_write = p->w->now < p->since_now + SEC / 2;
+    if (p->b.no_write && p->a.open && p->victim->tcp->epoch == 1)
+        violation(p->w, "a connection that has said nothing was accepted");
+    return true;
+}
+
+static void cookies(struct stack_config *cfg)
+{
+    cfg->tcp_syncookies = CONFIG_COOKIES_ALWAYS;
+}
+
+static void cookies_without_options(struct stack_config *cfg)
+{
+    cookies(cfg);
+    cfg->tcp_timestamps = cfg->tcp_sack = cfg->tcp_window_scaling = 0;
+}
+
 static void no_scaling(struct stack_config *cfg)
 {
     cfg->tcp_timestamps = cfg->tcp_sack = cfg->tcp_window_scaling = 0;
@@ -172,6 +218,28 @@ static const struct op table[] = {
      .victim_sends = 10,
      .peer_sends = 10,
      .faults = {.black_syn = true}},
+    {.name = "accept by a cookie",
+     .victim_sends = 10,
+     .peer_sends = 3000,
+     .adjust = cookies,
+     .counts = TCP_C_COOKIES_GOOD},
+    {.name = "accept by a cookie, SYN-ACK lost",
+     .victim_sends = 10,
+     .peer_sends = 10,
+     .adjust = cookies_without_options,
+     .counts = TCP_C_COOKIES_GOOD,
+     .faults = {.black_syn = true}},
+    {.name = "accept what waits, by a cookie",
+     .late_claim = true,
+     .victim_sends = 10,
+     .peer_sends = 3000,
+     .adjust = cookies,
+     .counts = TCP_C_COOKIES_GOOD},
+    {.name = "accept with the first data",
+     .open = open_deferred,
+     .step = deferred_step,
+     .victim_sends = 10,
+     .peer_sends = 3000},
     {.name = "accept what waits", .late_claim = true, .victim_sends = 10, .peer_sends = 3000},
     {.name = "accept while receiving",
      .peer_sends = 12000,
@@ -196,6 +264,15 @@ static const struct op table[] = {
      .peer_sends = 100,
      .step = listener_goes_step,
      .done = listener_gone,
+     .close = CLOSE_BY_STEP,
+     .may_fail = true,
+     .may_resend = true,
+     .resets = true},
+    {.name = "die while a connection waits",
+     .no_claim = true,
+     .peer_sends = 100,
+     .step = listener_dies_step,
+     .done = listener_dead,
      .close = CLOSE_BY_STEP,
      .may_fail = true,
      .may_resend = true,

@@ -19,21 +19,24 @@ static void grow_offload(struct stack_config *cfg)
 }
 
 static const struct op table[] = {
-    {.name = "grow the receive ring", .peer_sends = 50000, .adjust = grow, .grows = true},
+    {.name = "grow the receive ring",
+     .peer_sends = 50000,
+     .adjust = grow,
+     .counts = TCP_C_RINGS_GROWN},
     {.name = "grow the receive ring out of order",
      .peer_sends = 50000,
      .adjust = grow,
-     .grows = true,
+     .counts = TCP_C_RINGS_GROWN,
      .faults = {.swap_every = 3, .lose_every = 11}},
     {.name = "grow the send ring",
      .victim_sends = 50000,
      .victim_connects = true,
      .adjust = grow,
-     .grows = true},
+     .counts = TCP_C_RINGS_GROWN},
     {.name = "grow the send ring while losing",
      .victim_sends = 50000,
      .adjust = grow_offload,
-     .grows = true,
+     .counts = TCP_C_RINGS_GROWN,
      .faults = {.lose_every = 9}},
     {.name = "inherit rings that grow",
      .heir = true,
@@ -41,7 +44,7 @@ static const struct op table[] = {
      .victim_sends = 30000,
      .peer_sends = 30000,
      .adjust = grow,
-     .grows = true},
+     .counts = TCP_C_RINGS_GROWN},
 };
 
 const struct op_group ops_ring = {table, sizeof table / sizeof table[0]};

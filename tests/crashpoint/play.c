@@ -79,7 +79,7 @@ static bool begin_connection(struct play *p)
             sock_connect(&p->a, p->peer, 8080);
         return true;
     }
-    if (!peer_connects(p))
+    if (!op->late_connect && !peer_connects(p))
         return false;
     if (op->open != NULL)
         op->open(p);
@@ -168,8 +168,13 @@ static void finish(struct play *p, victim_turn_fn *turn, uint64_t limit)
     if (!l->closed && sock_down(l)->pending != 0)
         violation(p->w, "the listener still shows a connection");
     const struct tcp *t = p->victim->tcp->state;
-    if (p->op->grows && p->victim->tcp->epoch == 1 && t->counter[TCP_C_RINGS_GROWN] == 0)
-        violation(p->w, "no ring of the victim grew");
+    if (p->victim->tcp->epoch == 1) { /* is it what its name says? */
+        const struct side *v = p->victim, *o = p->peer;
+        if (t->counter[p->op->counts] == 0)
+            violation(p->w, "counter %d is 0", p->op->counts);
+        if (p->op->faults.mark_every && (!(v->echoed | o->echoed) || !(v->reduced | o->reduced)))
+            violation(p->w, "no mark was echoed, or no window reduced");
+    }
     world_audit(p->victim, l->s == p->victim && !l->closed ? l->app : APPS_MAX);
     world_audit(p->peer, l->s == p->peer && !l->closed ? l->app : APPS_MAX);
 }

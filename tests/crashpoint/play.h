@@ -29,16 +29,17 @@ struct op {
     bool listener_apart;  /* the victim's listener belongs to that one */
     bool late_claim;      /* only when a connection waits */
     bool no_claim;
-    bool two;        /* connections at once: what is judged by sequence numbers is of no use */
-    bool grows;      /* a ring of the victim, if nobody is killed */
-    bool resets;     /* they are part of it */
-    bool may_fail;   /* both sockets may see errors: `step` judges them */
-    bool may_resend; /* something that only a retransmission can find out */
+    bool late_connect; /* of the peer: by the operation's step */
+    bool two;          /* connections at once: what is judged by sequence numbers is of no use */
+    bool resets;       /* they are part of it */
+    bool may_fail;     /* both sockets may see errors: `step` judges them */
+    bool may_resend;   /* something that only a retransmission can find out */
     uint64_t victim_sends, peer_sends;
-    unsigned write_max;   /* of the victim; bytes in one step */
-    unsigned rounds;      /* connections one after the other on the same slots; 0: 1 */
-    uint16_t peer_port;   /* the peer connects from it; 0: any */
-    uint64_t chain_delay; /* steps; 0: 2 */
+    enum tcp_counter counts; /* of the victim: is not 0 at the end, if nobody is killed */
+    unsigned write_max;      /* of the victim; bytes in one step */
+    unsigned rounds;         /* connections one after the other on the same slots; 0: 1 */
+    uint16_t peer_port;      /* the peer connects from it; 0: any */
+    uint64_t chain_delay;    /* steps; 0: 2 */
     enum play_close close;
     struct wire_faults faults;
     void (*adjust)(struct stack_config *cfg);

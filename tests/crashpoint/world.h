@@ -19,6 +19,7 @@ struct wire_faults {
     unsigned lose_every, swap_every; /* swapped: three steps late */
     unsigned repeat_every;           /* once more, three steps later */
     unsigned damage_every;  /* the same with a byte changed, and a checksum that shows it */
+    unsigned mark_every;    /* congestion experienced, if it says that it understands that */
     unsigned overlap_every; /* the end of the one before and the beginning of this, in one packet */
     unsigned black_from, black_to; /* lost: packets with these numbers */
     bool black_syn, black_fin;     /* the first one of each side without data */
@@ -44,8 +45,9 @@ struct side {
     uint8_t *pool;
     uint32_t frame_generation[WORLD_FRAMES];
     bool frame_out[WORLD_FRAMES];
-    uint64_t sent; /* packets with data that left this side */
-    bool syn, fin; /* one was sent */
+    uint64_t sent;        /* packets with data that left this side */
+    bool syn, fin;        /* one was sent */
+    bool echoed, reduced; /* a congestion mark was; a window was, for that */
     uint32_t max_edge;
     bool edge_known;
     uint32_t data_max; /* sequence number behind all data that was published */

@@ -7,6 +7,7 @@
  * the numbers of a connection hold their order; at the end nothing is left.
  */
 #include "fuzz.h"
+#include "tests/crashpoint/sock.c"
 #include "tests/crashpoint/world.c"
 
 #define MUST(x)                                                                                    \

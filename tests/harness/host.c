@@ -4,6 +4,7 @@
  */
 #include "host.h"
 
+#include "libchan/atomic.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +38,7 @@ static void forget(struct component *c, region_id region, uint64_t off, uint64_t
     const struct region *r = &c->map->entry[region];
     if (r->base == NULL || off > r->size || len > r->size - off)
         abort();
+    SHM_CRASHPOINT();
     /* Garbage, so that whoever still reads it shows. What nobody ever touched would become resident
      * by that: of a large piece (all that is free, after a restart) only the beginning. */
     memset(r->base + off, 0xdd, len < PUNCH_GARBAGE ? len : PUNCH_GARBAGE);

@@ -4,6 +4,7 @@
  * chosen in a few looks with most of them in use.
  */
 /* link: eft_tcp_cp eft_harness_cp */
+#include "tests/crashpoint/sock.c"
 #include "tests/crashpoint/world.c"
 
 #include <errno.h>

@@ -6,6 +6,7 @@
 #ifndef EFT_TESTS_UNIT_TCP_PEER_H
 #define EFT_TESTS_UNIT_TCP_PEER_H
 
+#include "tests/crashpoint/sock.c"
 #include "tests/crashpoint/world.c"
 
 #include <errno.h>
