@@ -133,12 +133,11 @@ void slot_release(bool dgram, uint32_t slot)
     }
 }
 
-void work_push(bool dgram, uint32_t slot)
+void work_note(bool dgram, uint32_t slot)
 {
     struct app_work *w = dgram ? &lib.up->work_udp : &lib.up->work_tcp;
     struct lock *l = dgram ? &lib.work_udp : &lib.work_tcp;
     const struct down_region *d = dgram ? lib.down_udp : lib.down_tcp;
-    const struct public_page *p = dgram ? lib.pub_udp : lib.pub_tcp;
     bool locked = lock_try(l);
     /* The holder is a few instructions from the end, unless it was preempted, or is the one that
      * this signal handler interrupted. */
@@ -160,6 +159,11 @@ void work_push(bool dgram, uint32_t slot)
         SHM_CRASHPOINT();
         __atomic_add_fetch(&w->scan, 1, __ATOMIC_RELEASE);
     }
+}
+
+void work_wake(bool dgram)
+{
+    const struct public_page *p = dgram ? lib.pub_udp : lib.pub_tcp;
     fence_full();
     if (load_relaxed(&p->asleep) != 0) {
         int saved = errno;
@@ -167,6 +171,12 @@ void work_push(bool dgram, uint32_t slot)
         if (real()->write(dgram ? lib.bell_udp : lib.bell_tcp, "", 1) < 0)
             errno = saved;
     }
+}
+
+void work_push(bool dgram, uint32_t slot)
+{
+    work_note(dgram, slot);
+    work_wake(dgram);
 }
 
 /* ---- requests ---- */

@@ -153,7 +153,8 @@ void conn_became_active(struct sock *s)
     /* What this slot's earlier users left unread is behind us. */
     if (s->up->rx_read < base)
         shm_store_release(&s->up->rx_read, base);
-    s->rx_told = s->up->rx_read;
+    s->rx_told = s->rx_next = s->up->rx_read;
+    s->tx_reserved = 0;
     s->events++;
     __atomic_store_n(&s->phase, PH_ACTIVE, __ATOMIC_RELEASE);
 }

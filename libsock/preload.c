@@ -35,19 +35,10 @@ static inline long ret(long r)
     return -1;
 }
 
-/* The socket behind fd, made ours first when it was a parent's. */
-static inline struct sock *use(int fd)
-{
-    struct sock *s = sock_enter(fd);
-    if (s != NULL && conn_foreign(s))
-        conn_adopt(s);
-    return s;
-}
-
 /* Runs `call` on the socket behind fd and returns, or goes on when fd is the kernel's. */
 #define OURS(fd, call)                                                                             \
     do {                                                                                           \
-        struct sock *s = use(fd);                                                                  \
+        struct sock *s = sock_use(fd);                                                             \
         if (unlikely(s != NULL)) {                                                                 \
             long r_ = (long)(call);                                                                \
             sock_leave(s);                                                                         \
@@ -871,3 +862,18 @@ EXPORT long syscall(long nr, ...)
     }
     return real()->syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
+
+/* ---- eft.h ---- */
+
+EXPORT extern const struct eft_calls eft_calls_1;
+const struct eft_calls eft_calls_1 = {
+    .available = zerocopy_available,
+    .recv = zerocopy_recv,
+    .release = zerocopy_release,
+    .reserve = zerocopy_reserve,
+    .commit = zerocopy_commit,
+    .recv_many = zerocopy_recv_many,
+    .release_many = zerocopy_release_many,
+    .reserve_many = zerocopy_reserve_many,
+    .commit_many = zerocopy_commit_many,
+};

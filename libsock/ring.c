@@ -98,6 +98,21 @@ uint64_t ring_space(const struct ring *r, uint64_t tx_end, uint64_t tx_free)
     return tx_end >= tx_free && tx_end < limit ? limit - tx_end : 0;
 }
 
+size_t ring_span(const struct ring *r, uint64_t off, size_t len, struct eft_span *span)
+{
+    span->len = 0;
+    span->pieces = 0;
+    while (span->len < len && span->pieces < EFT_PIECES) {
+        uint64_t n;
+        uint8_t *p = ring_piece(r, off + span->len, &n);
+        if (n > len - span->len)
+            n = len - span->len;
+        span->piece[span->pieces++] = (struct iovec){p, n};
+        span->len += n;
+    }
+    return span->len;
+}
+
 size_t iov_total(const struct iovec *iov, size_t n)
 {
     size_t sum = 0;

@@ -15,6 +15,7 @@
  *   stream.c   TCP data, readiness   dgram.c   UDP data, readiness
  *   option.c   socket options        poll.c, epoll.c   readiness of many
  *   fork.c     processes that share sockets            name.c   addresses
+ *   zerocopy.c the calls of eft.h
  *
  * Inside, functions return 0 or a count, or -errno; preload.c alone touches errno. Nothing here
  * exits, aborts or prints. While a server is away, calls wait for its successor.
@@ -25,6 +26,7 @@
 #ifndef EFT_LIBSOCK_SOCK_H
 #define EFT_LIBSOCK_SOCK_H
 
+#include "eft.h"
 #include "libchan/edge/app.h"
 #include "libchan/wiring.h"
 #include "real.h"
@@ -105,12 +107,14 @@ struct sock {
     const struct down_slot *down;
     struct lock tx, rx, req;
     /* errors and events */
-    uint32_t error_seen; /* down.error_seq reported so far */
-    int so_error;        /* positive errno found here, not yet reported */
-    uint32_t nospace;    /* raised when a send found the ring too full: next OUT edge */
-    uint32_t events;     /* raised by local events (shutdown, connect, accept) */
-    uint32_t sleepers;   /* threads blocked in a call on this socket */
-    uint64_t rx_told;    /* rx_read when tcp was last told */
+    uint32_t error_seen;  /* down.error_seq reported so far */
+    int so_error;         /* positive errno found here, not yet reported */
+    uint32_t nospace;     /* raised when a send found the ring too full: next OUT edge */
+    uint32_t events;      /* raised by local events (shutdown, connect, accept) */
+    uint32_t sleepers;    /* threads blocked in a call on this socket */
+    uint64_t rx_told;     /* rx_read when tcp was last told */
+    uint64_t rx_next;     /* TCP: the next byte for the program; what it holds is below; under rx */
+    uint64_t tx_reserved; /* TCP: bytes behind tx_end that the program may write; under tx */
     /* TCP listener; under `rx` */
     uint32_t n_claims, backlog, accepted;
     /* UDP */
@@ -240,7 +244,11 @@ int slot_take(struct sock *s); /* a free slot for s; waits when all are being cl
 int slot_take_index(bool dgram);
 /* The program is done with this slot; the server lets go of it in its own time. */
 void slot_release(bool dgram, uint32_t slot);
+/* The server should look at this slot. Note and wake together are push; several may be noted before
+ * one wake, which must follow. */
 void work_push(bool dgram, uint32_t slot);
+void work_note(bool dgram, uint32_t slot);
+void work_wake(bool dgram);
 /* Starts a request; earlier ones of the slot are awaited first, except by OP_CANCEL. */
 int request_start(struct sock *s, const struct request *r);
 /* Start, and wait for the reply. Not interrupted by signals. */
@@ -277,6 +285,8 @@ void ring_write(const struct ring *r, uint64_t off, const void *src, size_t len)
 void ring_read(const struct ring *r, uint64_t off, void *dst, size_t len);
 /* How much may be written at tx_end. */
 uint64_t ring_space(const struct ring *r, uint64_t tx_end, uint64_t tx_free);
+/* [off, off + len) as pieces. How much of it they hold: all, for what lies in one ring. */
+size_t ring_span(const struct ring *r, uint64_t off, size_t len, struct eft_span *span);
 
 /* A cursor over an iovec. */
 struct iov_pos {
@@ -339,11 +349,25 @@ static inline bool conn_foreign(const struct sock *s)
     return unlikely(s->slot != NO_SLOT && s->epoch != lib.epoch);
 }
 
+/* The socket behind fd with a reference, made ours first when it was a parent's. */
+static inline struct sock *sock_use(int fd)
+{
+    struct sock *s = sock_enter(fd);
+    if (s != NULL && conn_foreign(s))
+        conn_adopt(s);
+    return s;
+}
+
 /* ---- stream.c, dgram.c ---- */
 
 ssize_t stream_recv(struct sock *s, const struct iovec *iov, size_t n, int flags);
 ssize_t stream_send(struct sock *s, const struct iovec *iov, size_t n, int flags);
 ssize_t stream_sendfile(struct sock *s, int in, off_t *off, size_t count);
+/* eft.h; *tell becomes true when tcp should hear of it. */
+ssize_t stream_take(struct sock *s, struct eft_span *span, size_t most, int flags);
+int stream_release(struct sock *s, size_t len, bool *tell);
+ssize_t stream_reserve(struct sock *s, struct eft_span *span, size_t most, int flags);
+int stream_commit(struct sock *s, size_t len, bool *tell);
 uint32_t stream_ready(struct sock *s); /* POLL* */
 int stream_fionread(struct sock *s);
 int stream_fionwrite(struct sock *s);
@@ -360,6 +384,18 @@ static inline uint32_t sock_ready(struct sock *s)
 /* Calls on either kind. */
 ssize_t sock_recvmsg(struct sock *s, struct msghdr *m, int flags);
 ssize_t sock_sendmsg(int fd, struct sock *s, const struct msghdr *m, int flags);
+
+/* ---- zerocopy.c: as in eft.h ---- */
+
+int zerocopy_available(int fd);
+ssize_t zerocopy_recv(int fd, struct eft_span *span, size_t most, int flags);
+int zerocopy_release(int fd, size_t len);
+ssize_t zerocopy_reserve(int fd, struct eft_span *span, size_t most, int flags);
+int zerocopy_commit(int fd, size_t len);
+unsigned zerocopy_recv_many(struct eft_op *op, unsigned n);
+unsigned zerocopy_release_many(struct eft_op *op, unsigned n);
+unsigned zerocopy_reserve_many(struct eft_op *op, unsigned n);
+unsigned zerocopy_commit_many(struct eft_op *op, unsigned n);
 
 /* ---- option.c ---- */
 

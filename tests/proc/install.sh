@@ -5,15 +5,18 @@
 # servers and libsock of a stack that an unmodified curl fetches over.
 set -eu
 . "$(dirname "$0")/../tools/stack.sh"
-need jq curl cmake
+need jq curl cmake cc
 stack_begin install
 prefix=$T/prefix
 cmake --install "$EFT_BUILD" --prefix "$prefix" >"$T/install.log" 2>&1 || fail "cmake --install"
 outside=$(sed -n 's/^-- \(Installing\|Up-to-date\): //p' "$T/install.log" | grep -v "^$prefix/" || :)
 [ -z "$outside" ] || fail "installed outside of the prefix: $outside"
-for page in man8/eft.8 man5/eft.conf.5 man7/libsock.7; do
+for page in man8/eft.8 man5/eft.conf.5 man7/libsock.7 man3/eft.h.3; do
     [ -s "$prefix/share/man/$page" ] || fail "$page is not installed"
 done
+printf '#include <eft.h>\nint main(void) { return eft_available(0); }\n' >"$T/program.c"
+cc -std=c99 -Wall -Wextra -Werror -pedantic -I"$prefix/include" -o "$T/program" "$T/program.c" && "$T/program" ||
+    fail "eft.h is of no use as it is installed"
 grep -qx "ExecStart=$prefix/libexec/eft/eft-rs --name %i" "$prefix/lib/systemd/system/eft@.service" ||
     fail "the unit does not start the eft-rs of its prefix"
 

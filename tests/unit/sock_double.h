@@ -420,4 +420,57 @@ static inline struct sockaddr_in d_addr(uint16_t port)
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(0x0a090002)};
 }
 
+/* ---- a double that serves, with a listener: for the groups of tests that need connections ---- */
+
+enum { D_PORT = 8080 };
+static int d_lfd;
+static struct sock *d_listener;
+
+static inline int d_setup(void **state)
+{
+    (void)state;
+    d_begin();
+    d_run();
+    d_listener = d_socket(&d_lfd);
+    struct sockaddr_in sa = d_addr(D_PORT);
+    if (conn_bind(d_lfd, d_listener, (struct sockaddr *)&sa, sizeof sa) != 0)
+        return -1;
+    return conn_listen(d_listener, 64);
+}
+
+static inline int d_teardown(void **state)
+{
+    (void)state;
+    d_close(d_lfd);
+    d_stop();
+    return 0;
+}
+
+/* A connection: [0] has connected, [1] was accepted. */
+static inline void d_pair(int fd[2], struct sock *s[2])
+{
+    struct sockaddr_in sa = d_addr(D_PORT);
+    s[0] = d_socket(&fd[0]);
+    s[0]->nonblock = 1;
+    if (conn_connect(fd[0], s[0], (struct sockaddr *)&sa, sizeof sa) != -EINPROGRESS)
+        abort();
+    fd[1] = conn_accept(d_listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd[1] < 0)
+        abort();
+    s[1] = sock_enter(fd[1]);
+    sock_leave(s[1]);
+    s[0]->nonblock = 0;
+    if (conn_connect(fd[0], s[0], (struct sockaddr *)&sa, sizeof sa) != 0)
+        abort();
+}
+
+/* Calls f(slot) while the double does nothing. */
+static inline void d_meanwhile(void (*f)(unsigned slot), unsigned slot)
+{
+    d_stop();
+    f(slot);
+    shm_store(&dbl.stop, false);
+    d_run();
+}
+
 #endif

@@ -15,33 +15,16 @@
 
 #include <sys/eventfd.h>
 
-enum { PORT = 8080 };
-
-static int lfd, epfd;
-static struct sock *listener;
+static int epfd;
 static struct epoll *ep;
 static const struct deadline never = {.some = false};
 
 static int setup(void **state)
 {
-    (void)state;
-    d_begin();
-    d_run();
-    listener = d_socket(&lfd);
-    struct sockaddr_in sa = d_addr(PORT);
-    if (conn_bind(lfd, listener, (struct sockaddr *)&sa, sizeof sa) != 0)
-        return -1;
+    int err = d_setup(state);
     epfd = epoll_make(epoll_create1(EPOLL_CLOEXEC));
     ep = epoll_enter(epfd);
-    return conn_listen(listener, 64);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    d_close(lfd);
-    d_stop();
-    return 0;
+    return err;
 }
 
 static int look(struct epoll_event *ev, int max)
@@ -57,17 +40,8 @@ static int control(int op, int fd, uint32_t events)
 
 static void make_pair(int fd[2], struct sock *s[2])
 {
-    struct sockaddr_in sa = d_addr(PORT);
-    s[0] = d_socket(&fd[0]);
-    s[0]->nonblock = 1;
-    assert_int_equal(conn_connect(fd[0], s[0], (struct sockaddr *)&sa, sizeof sa), -EINPROGRESS);
-    fd[1] = conn_accept(listener, NULL, NULL, 0);
-    assert_true(fd[1] >= 0);
-    s[1] = sock_enter(fd[1]);
-    sock_leave(s[1]);
-    s[1]->nonblock = 1;
-    while (conn_refresh(s[0]) != PH_ACTIVE)
-        sched_yield();
+    d_pair(fd, s);
+    s[0]->nonblock = s[1]->nonblock = 1;
 }
 
 static void put(struct sock *s, size_t len)
@@ -222,9 +196,9 @@ static void listener_edge_per_connection(void **state)
     int fd[2];
     struct sock *s[2];
     struct epoll_event ev[4];
-    struct sockaddr_in sa = d_addr(PORT);
-    assert_int_equal(control(EPOLL_CTL_ADD, lfd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE), 0);
-    listener->nonblock = 1;
+    struct sockaddr_in sa = d_addr(D_PORT);
+    assert_int_equal(control(EPOLL_CTL_ADD, d_lfd, EPOLLIN | EPOLLET | EPOLLEXCLUSIVE), 0);
+    d_listener->nonblock = 1;
     by_hand();
     d_step();
     assert_int_equal(look(ev, 4), 0);
@@ -234,15 +208,15 @@ static void listener_edge_per_connection(void **state)
         conn_connect(fd[i], s[i], (struct sockaddr *)&sa, sizeof sa);
         d_step();
         assert_int_equal(look(ev, 4), 1);
-        assert_int_equal(ev[0].data.fd, lfd);
+        assert_int_equal(ev[0].data.fd, d_lfd);
         assert_int_equal(look(ev, 4), 0);
     }
-    int a = conn_accept(listener, NULL, NULL, 0), b = conn_accept(listener, NULL, NULL, 0);
+    int a = conn_accept(d_listener, NULL, NULL, 0), b = conn_accept(d_listener, NULL, NULL, 0);
     assert_true(a >= 0 && b >= 0);
-    assert_int_equal(conn_accept(listener, NULL, NULL, 0), -EAGAIN);
+    assert_int_equal(conn_accept(d_listener, NULL, NULL, 0), -EAGAIN);
     assert_int_equal(look(ev, 4), 0);
-    assert_int_equal(control(EPOLL_CTL_DEL, lfd, 0), 0);
-    listener->nonblock = 0;
+    assert_int_equal(control(EPOLL_CTL_DEL, d_lfd, 0), 0);
+    d_listener->nonblock = 0;
     d_run();
     d_close(a);
     d_close(b);
@@ -350,5 +324,5 @@ int main(void)
         cmocka_unit_test(kernel_descriptors_are_not_starved),
         cmocka_unit_test(sleepers_wake),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, d_teardown);
 }

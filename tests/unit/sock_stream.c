@@ -13,48 +13,7 @@
 
 #include "sock_double.h"
 
-enum { PORT = 8080, BULK = 1 << 20 };
-
-static int lfd;
-static struct sock *listener;
-
-static int setup(void **state)
-{
-    (void)state;
-    d_begin();
-    d_run();
-    listener = d_socket(&lfd);
-    struct sockaddr_in sa = d_addr(PORT);
-    if (conn_bind(lfd, listener, (struct sockaddr *)&sa, sizeof sa) != 0)
-        return -1;
-    return conn_listen(listener, 64);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    d_close(lfd);
-    d_stop();
-    return 0;
-}
-
-static void make_pair(int fd[2], struct sock *s[2])
-{
-    struct sockaddr_in sa = d_addr(PORT);
-    s[0] = d_socket(&fd[0]);
-    s[0]->nonblock = 1;
-    assert_int_equal(conn_connect(fd[0], s[0], (struct sockaddr *)&sa, sizeof sa), -EINPROGRESS);
-    struct sockaddr_in from;
-    socklen_t len = sizeof from;
-    fd[1] = conn_accept(listener, (struct sockaddr *)&from, &len, SOCK_CLOEXEC);
-    assert_true(fd[1] >= 0);
-    assert_int_equal(ntohs(from.sin_port), 4000);
-    s[1] = sock_enter(fd[1]);
-    sock_leave(s[1]);
-    s[0]->nonblock = 0;
-    assert_int_equal(conn_connect(fd[0], s[0], (struct sockaddr *)&sa, sizeof sa), 0);
-    assert_int_equal(conn_connect(fd[0], s[0], (struct sockaddr *)&sa, sizeof sa), -EISCONN);
-}
+enum { BULK = 1 << 20 };
 
 static ssize_t put(struct sock *s, const void *buf, size_t len, int flags)
 {
@@ -68,13 +27,32 @@ static ssize_t get(struct sock *s, void *buf, size_t len, int flags)
     return stream_recv(s, &iov, 1, flags);
 }
 
+static void connect_and_accept(void **state)
+{
+    (void)state;
+    int fd[2];
+    struct sockaddr_in sa = d_addr(D_PORT), from;
+    socklen_t len = sizeof from;
+    struct sock *s = d_socket(&fd[0]);
+    s->nonblock = 1;
+    assert_int_equal(conn_connect(fd[0], s, (struct sockaddr *)&sa, sizeof sa), -EINPROGRESS);
+    fd[1] = conn_accept(d_listener, (struct sockaddr *)&from, &len, SOCK_CLOEXEC);
+    assert_true(fd[1] >= 0);
+    assert_int_equal(ntohs(from.sin_port), 4000);
+    s->nonblock = 0;
+    assert_int_equal(conn_connect(fd[0], s, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(conn_connect(fd[0], s, (struct sockaddr *)&sa, sizeof sa), -EISCONN);
+    d_close(fd[0]);
+    d_close(fd[1]);
+}
+
 static void data_flags(void **state)
 {
     (void)state;
     int fd[2];
     struct sock *s[2];
     char buf[32] = "";
-    make_pair(fd, s);
+    d_pair(fd, s);
     assert_int_equal(get(s[1], buf, 8, MSG_DONTWAIT), -EAGAIN);
     assert_int_equal(put(s[0], "hello, world", 12, 0), 12);
     assert_int_equal(get(s[1], buf, 5, MSG_PEEK), 5);
@@ -93,7 +71,7 @@ static void end_of_stream(void **state)
     int fd[2];
     struct sock *s[2];
     char buf[8];
-    make_pair(fd, s);
+    d_pair(fd, s);
     assert_int_equal(put(s[0], "x", 1, 0), 1);
     assert_int_equal(conn_shutdown(s[0], SHUT_WR), 0);
     assert_int_equal(put(s[0], "y", 1, 0), -EPIPE);
@@ -116,7 +94,7 @@ static void reset_after_data(void **state)
     int fd[2];
     struct sock *s[2];
     char buf[8];
-    make_pair(fd, s);
+    d_pair(fd, s);
     assert_int_equal(put(s[1], "last", 4, 0), 4);
     assert_int_equal(get(s[0], buf, 4, MSG_PEEK | MSG_WAITALL), 4);
     d_stop();
@@ -186,7 +164,7 @@ static void bulk_between_blocking_threads(void **state)
     (void)state;
     int fd[2];
     struct sock *s[2];
-    make_pair(fd, s);
+    d_pair(fd, s);
     pthread_t t;
     pthread_create(&t, NULL, sender, s[0]);
     uint8_t buf[3001];
@@ -213,17 +191,14 @@ static void ring_grows_under_the_reader(void **state)
     int fd[2];
     struct sock *s[2];
     uint8_t out[D_BLOCK], in[3 * D_BLOCK];
-    make_pair(fd, s);
+    d_pair(fd, s);
     for (unsigned i = 0; i < sizeof out; i++)
         out[i] = pattern(i);
     assert_int_equal(put(s[0], out, 5000, 0), 5000);
     assert_int_equal(get(s[1], in, 1, MSG_PEEK), 1);
     while (stream_fionread(s[1]) < 5000)
         sched_yield();
-    d_stop();
-    d_grow_rx(s[1]->slot);
-    shm_store(&dbl.stop, false);
-    d_run();
+    d_meanwhile(d_grow_rx, s[1]->slot);
     assert_int_equal(put(s[0], out, sizeof out, 0), sizeof out);
     assert_int_equal(get(s[1], in, 5000 + sizeof out, MSG_WAITALL), 5000 + sizeof out);
     assert_memory_equal(in, out, 5000);
@@ -243,7 +218,7 @@ static void shutdown_wakes_a_blocked_reader(void **state)
     (void)state;
     int fd[2];
     struct sock *s[2];
-    make_pair(fd, s);
+    d_pair(fd, s);
     pthread_t t;
     pthread_create(&t, NULL, blocked_reader, s[1]);
     while (load_acquire(&s[1]->sleepers) == 0)
@@ -262,7 +237,7 @@ static void time_limit(void **state)
     int fd[2];
     struct sock *s[2];
     char c;
-    make_pair(fd, s);
+    d_pair(fd, s);
     struct timeval tv = {0, 20000};
     assert_int_equal(option_set(fd[0], s[0], SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv), 0);
     int64_t start = now_ns();
@@ -280,7 +255,7 @@ static void slots_come_back(void **state)
         int fd[2];
         struct sock *s[2];
         char c = 0;
-        make_pair(fd, s);
+        d_pair(fd, s);
         assert_int_equal(put(s[0], "a", 1, 0), 1);
         assert_int_equal(get(s[1], &c, 1, 0), 1);
         assert_int_equal(c, 'a');
@@ -292,6 +267,7 @@ static void slots_come_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(connect_and_accept),
         cmocka_unit_test(data_flags),
         cmocka_unit_test(end_of_stream),
         cmocka_unit_test(reset_after_data),
@@ -302,5 +278,5 @@ int main(void)
         cmocka_unit_test(time_limit),
         cmocka_unit_test(slots_come_back),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, d_setup, d_teardown);
 }
