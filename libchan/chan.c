@@ -243,14 +243,14 @@ const void *chan_rx_peek(struct chan_rx *rx)
     return rx->slots + (rx->head & rx->mask) * rx->slot_size;
 }
 
-void chan_rx_keep(const struct chan_rx *rx, uint64_t now, const void *payload, size_t len)
+bool chan_rx_keep(const struct chan_rx *rx, uint64_t now, const void *payload, size_t len)
 {
     const struct item_part part[] = {
         {rx->slots + (rx->head & rx->mask) * rx->slot_size, rx->slot_size},
         {payload, payload != NULL ? len : 0},
     };
 
-    quarantine_keep(rx->own, chan_rx_item(rx), now, part, 2);
+    return quarantine_keep(rx->own, chan_rx_item(rx), now, part, 2);
 }
 
 void chan_rx_release(struct chan_rx *rx)

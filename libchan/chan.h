@@ -155,8 +155,9 @@ static inline bool chan_rx_condemned(const struct chan_rx *rx)
 {
     return item_condemned(rx->block, chan_rx_item(rx));
 }
-/* Before such a slot is passed: keeps a copy of it, and of the payload that it names, if any. */
-void chan_rx_keep(const struct chan_rx *rx, uint64_t now, const void *payload, size_t len);
+/* Before such a slot is passed: keeps a copy of it, and of the payload that it names, if any.
+ * False: a predecessor did. */
+bool chan_rx_keep(const struct chan_rx *rx, uint64_t now, const void *payload, size_t len);
 static inline void chan_rx_next(struct chan_rx *rx)
 {
     rx->head++;

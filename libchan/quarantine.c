@@ -35,14 +35,11 @@ static struct server_suspect *oldest(struct server_block *b)
     return o;
 }
 
-void quarantine_blame(struct server_block *b, enum rs_end end, uint64_t now)
+void quarantine_accuse(struct server_block *b, uint64_t item, uint64_t now)
 {
-    const uint64_t item = load_relaxed(&b->in_progress);
     const uint32_t seconds = (uint32_t)(now / 1000000000ull) + 1; /* 0: never */
-
-    if ((end != END_FAULT && end != END_HANG) || item == 0)
-        return;
     struct server_suspect *s = find(b, item);
+
     if (s == NULL) {
         s = oldest(b);
         shm_store(&s->times, 0u);
@@ -54,22 +51,31 @@ void quarantine_blame(struct server_block *b, enum rs_end end, uint64_t now)
     shm_store(&s->times, s->times + 1);
     if (s->times >= QUARANTINE_TIMES)
         shm_store(&b->condemned, b->condemned + 1);
+}
+
+void quarantine_blame(struct server_block *b, enum rs_end end, uint64_t now)
+{
+    const uint64_t item = load_relaxed(&b->in_progress);
+
+    if ((end != END_FAULT && end != END_HANG) || item == 0)
+        return;
+    quarantine_accuse(b, item, now);
     /* Blamed once for one death. */
     item_end(b);
 }
 
-void quarantine_keep(const struct region *own, uint64_t item, uint64_t now,
+bool quarantine_keep(const struct region *own, uint64_t item, uint64_t now,
                      const struct item_part *part, unsigned parts)
 {
     struct quarantine *q = wiring_table(own, TABLE_QUARANTINE, NULL);
     struct server_block *b = wiring_block(own);
 
     if (q == NULL || b == NULL)
-        return;
+        return false;
     const uint64_t taken = load_relaxed(&q->taken);
     for (uint64_t i = 0; i < taken && i < QUARANTINE_COPIES; i++)
         if (q->copy[i].item == item)
-            return;
+            return false;
     struct quarantine_copy *c = &q->copy[taken % QUARANTINE_COPIES];
     size_t length = 0, kept = 0;
 
@@ -91,6 +97,7 @@ void quarantine_keep(const struct region *own, uint64_t item, uint64_t now,
     shm_store(&b->dropped, b->dropped + 1);
     /* A reader that sees the number sees the copy. */
     shm_store_release(&q->taken, taken + 1);
+    return true;
 }
 
 void item_print(uint64_t item, char *text, size_t size)
@@ -115,6 +122,9 @@ void item_print(uint64_t item, char *text, size_t size)
     case ITEM_CONTROL:
         snprintf(text, size, "control message %" PRIu32 " of %s %" PRIu32, use,
                  number & 0x800000 ? "process" : "application", number & 0x7fffff);
+        return;
+    case ITEM_FLOW:
+        snprintf(text, size, "flow %08" PRIx32, use);
         return;
     default:
         if (item == 0)

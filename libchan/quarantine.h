@@ -36,6 +36,7 @@ enum item_kind {
     ITEM_DATAGRAM,     /* that an application sends: socket, offset in its ring */
     ITEM_FRAME,        /* received from the device: frame and its generation */
     ITEM_CONTROL,      /* a message on a control socket: application or process, its id */
+    ITEM_FLOW,         /* whose packets were condemned: time, hash of its addresses and ports */
 };
 
 #define ITEM_NAME(kind, what) ((uint64_t)(kind) << 56 | ((uint64_t)(what)&0xffffffffffffffull))
@@ -87,6 +88,9 @@ static inline bool item_condemned(const struct server_block *b, uint64_t item)
  * CLOCK_MONOTONIC. */
 void quarantine_blame(struct server_block *b, enum rs_end end, uint64_t now);
 
+/* Raises the count of an item that is to blame for the fate of another. */
+void quarantine_accuse(struct server_block *b, uint64_t item, uint64_t now);
+
 /* --- what is kept --- */
 
 struct quarantine_copy {
@@ -115,9 +119,9 @@ struct item_part {
     size_t len;
 };
 
-/* Keeps a copy of an item that is being dropped, and counts it. Once for each item, also when a
- * successor drops it again. `own`: the server's region; it may lack the table (tests). */
-void quarantine_keep(const struct region *own, uint64_t item, uint64_t now,
+/* Keeps a copy of an item that is being dropped, and counts it. Once for each item: false when a
+ * predecessor did it. `own`: the server's region; it may lack the table (tests). */
+bool quarantine_keep(const struct region *own, uint64_t item, uint64_t now,
                      const struct item_part *part, unsigned parts);
 /* The name for people: "slot 81 of input 2", "request 7 of application 3, slot 12". */
 void item_print(uint64_t item, char *text, size_t size);

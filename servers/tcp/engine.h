@@ -398,17 +398,6 @@ struct tcp_conn *tcp_port_listener(struct tcp *t, const struct sock_name *local,
 
 /* --- conn.c --- */
 struct tcp_conn *tcp_conn_get(struct tcp *t, uint32_t idx); /* takes over lazily; NULL: free */
-/* Its name in the quarantine: of this use of the record, the same in every incarnation. */
-static inline uint64_t tcp_conn_item(const struct tcp_conn *k)
-{
-    return item_numbered(ITEM_RECORD, k->idx,
-                         k->r.kind == TCP_KIND_CONN ? k->r.iss : k->r.generation);
-}
-/* It is worked on from here on: by time, its application or a take-over, not for an input. */
-static inline void tcp_conn_begin(struct tcp *t, const struct tcp_conn *k)
-{
-    item_begin(t->c->block, tcp_conn_item(k));
-}
 struct tcp_conn *tcp_conn_new(struct tcp *t);
 void tcp_conn_init(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_free(struct tcp *t, struct tcp_conn *k);
@@ -607,5 +596,26 @@ bool tcp_app_evict(struct tcp *t, uint16_t port);
 bool tcp_app_pending(struct tcp *t);
 void tcp_app_added(struct component *c, unsigned app);
 void tcp_app_gone(struct component *c, unsigned app);
+
+/* --- quarantine.c --- */
+
+/* Its name in the quarantine: of this use of the record, the same in every incarnation. */
+static inline uint64_t tcp_conn_item(const struct tcp_conn *k)
+{
+    return item_numbered(ITEM_RECORD, k->idx,
+                         k->r.kind == TCP_KIND_CONN ? k->r.iss : k->r.generation);
+}
+/* It is worked on from here on: by time, its application or a take-over, not for an input. */
+static inline void tcp_conn_begin(struct tcp *t, const struct tcp_conn *k)
+{
+    item_begin(t->c->block, tcp_conn_item(k));
+}
+/* Slow half of tcp_quarantine_drops(). */
+bool tcp_quarantine_judge(struct tcp *t, const struct packet *p);
+/* Is the segment at the head of the queue from ip to be passed over? */
+static inline bool tcp_quarantine_drops(struct tcp *t, const struct packet *p)
+{
+    return t->c->block->condemned != 0 && tcp_quarantine_judge(t, p);
+}
 
 #endif

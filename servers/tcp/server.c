@@ -153,11 +153,7 @@ static unsigned take_segments(struct tcp *t)
             } else {
                 if (back != NULL && !chan_tx_room(back, 1))
                     break;
-                if (chan_rx_condemned(&t->rx_ip)) {
-                    tcp_count(t, TCP_C_QUARANTINED);
-                    chan_rx_keep(&t->rx_ip, t->now, region_resolve(t->c->map, &p.piece[0]),
-                                 p.piece[0].len);
-                } else if (!tcp_input(t, &p)) {
+                if (!tcp_quarantine_drops(t, &p) && !tcp_input(t, &p)) {
                     tcp_count(t, TCP_C_HELD);
                     break;
                 }

@@ -122,6 +122,17 @@ kill_inside() {
     done
 }
 
+# poison_programs SERVER…: from here on a copy of the programs in which these servers have faults
+# (tests/proc/poison).
+poison_programs() {
+    local server build=$EFT_BUILD
+    mkdir "$T/programs"
+    cp "$build"/eft "$build"/eft-* "$build"/libsock.so "$T/programs/"
+    ln -s "$build/tests" "$T/programs/tests"
+    for server; do cp "$build/tests/proc/poison/poison_$server" "$T/programs/eft-$server"; done
+    EFT_BUILD=$T/programs
+}
+
 # stack_config [line…]: the configuration on standard output. Lines before a section go to [stack].
 stack_config() {
     cat <<CONFIG

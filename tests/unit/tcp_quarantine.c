@@ -76,6 +76,37 @@ static void segment_is_dropped(void **state)
     assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
 }
 
+/* The peer sends it again: it is in another slot, and as bad as before. */
+static void repeated_segment_ends_its_connection(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        faults_on(ANY_SLOT, data_comes);
+        assert_int_equal(poison.faults, 3);
+        assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
+    }
+    data_comes();
+    look();
+    assert_int_equal(sock_down(&k)->state, SOCK_CLOSED);
+    assert_int_equal(sock_down(&k)->error, ECONNABORTED);
+    assert_int_equal(counter(TCP_C_QUARANTINED), 3);
+    assert_true(last.flags & TH_RST);
+    /* What else the peer says is not looked at, nor answered. */
+    data_comes();
+    look();
+    assert_int_equal(sent, 0);
+    assert_int_equal(counter(TCP_C_QUARANTINED), 4);
+    assert_int_equal(sock_down(&listener)->state, SOCK_LISTEN);
+    /* Somebody else's is. Some time later the same ports are anybody's again. */
+    their_port++;
+    inject(TH_SYN, their_iss, 0, NULL, 0);
+    assert_int_equal(last.flags, TH_SYN | TH_ACK);
+    their_port--;
+    later(61 * SEC);
+    inject(TH_SYN, their_iss, 0, NULL, 0);
+    assert_int_equal(last.flags, TH_SYN | TH_ACK);
+}
+
 static void kills_drop_nothing(void **state)
 {
     (void)state;
@@ -181,6 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin_here, end)
         TEST(segment_is_dropped),
+        TEST(repeated_segment_ends_its_connection),
         TEST(kills_drop_nothing),
         TEST(request_is_answered_with_an_error),
         TEST(request_on_a_connection_spares_the_connection),
