@@ -101,6 +101,9 @@ bool tcp_emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len, u
         .tsval = tcp_clock(t, k),
         .tsecr = k->ts_recent,
     };
+    /* Below the peer's window, where it may refuse a segment without a look at what it
+     * acknowledges: an ACK that is owed is still owed after it. */
+    bool probe = !len && !(flags & TH_FIN) && start != k->snd_max;
     if (!queue_room(t))
         return false;
     uint32_t chain = NO_CHAIN;
@@ -117,7 +120,7 @@ bool tcp_emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len, u
     }
     if (!len && !(flags & (TH_FIN | TH_RST)) && (k->r.flags & TCPF_SACK))
         s.sacks = tcp_rx_sacks(k, s.sack, s.has_ts ? 3 : 4);
-    k->dsack_due = false;
+    k->dsack_due = k->dsack_due && probe;
     tcp_ecn_stamp(k, &s, len && start == k->snd_max);
     fill(t, &p, &s);
     p.tos = k->r.tos | s.ecn;
@@ -155,7 +158,8 @@ bool tcp_emit(struct tcp *t, struct tcp_conn *k, uint64_t start, uint32_t len, u
         k->stat.bytes_sent += len;
         k->stat.data_sent_at = t->now;
     }
-    acked_now(t, k);
+    if (!probe)
+        acked_now(t, k);
     return true;
 }
 

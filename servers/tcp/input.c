@@ -248,9 +248,17 @@ static void time_wait_again(struct tcp *t, struct tcp_conn *k)
     tcp_timer_set(t, k, TIMER_LIFE, k->r.expiry);
 }
 
+/* A probe of a window that was closed, or of life: without text, one below what we expect. */
+static bool is_probe(const struct tcp_conn *k, const struct tcp_seg *s)
+{
+    return conn_synchronised(k) && s->len == 0 && !(s->flags & (TH_SYN | TH_FIN | TH_RST)) &&
+           s->seq + 1 == conn_rcv_nxt(k);
+}
+
 /* RFC 9293 3.10.7.4, first. As Linux does, what touches the window from below or above passes: a
- * repetition that ends at RCV.NXT may bring a new ACK, and so may a probe of a window that is
- * closed; rx.c takes no byte outside of it. For an RST the limits are exact (RFC 5961 3.2). */
+ * repetition that ends at RCV.NXT may bring a new ACK; rx.c takes no byte outside of the window. So
+ * may a probe: whoever sends only probes says what it has received in these (the "special
+ * allowance" of the RFC). For an RST the limits are exact (RFC 5961 3.2). */
 static bool in_window(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
 {
     uint32_t nxt = conn_rcv_nxt(k);
@@ -264,7 +272,7 @@ static bool in_window(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s
         tcp_count(t, TCP_C_DROP_WINDOW);
         return false;
     }
-    if (seq_le(nxt, end) && seq_le(s->seq, edge))
+    if ((seq_le(nxt, end) && seq_le(s->seq, edge)) || is_probe(k, s))
         return true;
     tcp_count(t, TCP_C_DROP_WINDOW);
     if (s->flags & TH_SYN) {
@@ -382,6 +390,7 @@ void tcp_input_segment(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
     k->keep_probes = 0;
     if (k->r.state == TCP_SYN_RCVD && !handshake_ends(t, k, s))
         return;
+    bool probe = is_probe(k, s);
     if (!tcp_ack_process(t, k, s))
         return;
     if (conn_has_fin(k) && k->tx_una > k->r.tx_fin && !fin_acked(t, k))
@@ -392,6 +401,13 @@ void tcp_input_segment(struct tcp *t, struct tcp_conn *k, struct tcp_seg *s)
         store_ts_recent(t, k, s->tsval);
     if (k->r.state == TCP_TIME_WAIT && (s->flags & TH_FIN))
         time_wait_again(t, k);
+    if (probe) {
+        /* Always (RFC 9293 3.8.6.1). No loop comes of it: our answer lies in the peer's window and
+         * is not answered, unless it acknowledges what was not sent, and such answers are limited.
+         */
+        k->ack_now = true;
+        tcp_conn_dirty(t, k);
+    }
     take_text(t, k, s);
 }
 

@@ -2,10 +2,12 @@
  *
  * Runs of seeds over several processes.
  *
- *   sim_run [--seeds N] [--from S] [--jobs N] [--json FILE] [--trace FILE] [--twice] [--verbose]
+ *   sim_run [--seeds N] [--from S] [--jobs N] [--json FILE] [--trace FILE] [--twice] [--clean]
+ *           [--verbose]
  *
  * A seed that fails is run once more with a packet trace. --trace writes one of a single seed in
- * any case. --twice runs each seed twice, and asks for the same frames at the same times.
+ * any case. --twice runs each seed twice, and asks for the same frames at the same times. With
+ * --clean no path loses anything and nobody dies, so that nothing may be sent twice.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -62,8 +64,8 @@ static void run_seed(const struct options *o, uint64_t seed, struct totals *t)
         scenario_run(seed, path, &again);
         sim_quiet = false;
     }
-    fprintf(stderr, "seed %lu failed. Again: tests/sim/run --seeds 1 --from %lu. Packets: %s\n",
-            (unsigned long)seed, (unsigned long)seed, path);
+    fprintf(stderr, "seed %lu failed. Again: tests/sim/run --seeds 1 --from %lu%s. Packets: %s\n",
+            (unsigned long)seed, (unsigned long)seed, scenario_clean ? " --clean" : "", path);
 }
 
 /* Seeds are dealt out one by one: some take long. */
@@ -79,18 +81,22 @@ static int usage(const char *name)
 {
     fprintf(stderr,
             "usage: %s [--seeds N] [--from S] [--jobs N] [--json FILE] [--trace FILE] [--twice] "
-            "[--verbose]\n",
+            "[--clean] [--verbose]\n",
             name);
     return 2;
 }
 
 static int parse(struct options *o, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"seeds", required_argument, NULL, 'n'}, {"from", required_argument, NULL, 'f'},
-        {"jobs", required_argument, NULL, 'p'},  {"json", required_argument, NULL, 'j'},
-        {"trace", required_argument, NULL, 't'}, {"twice", no_argument, NULL, '2'},
-        {"verbose", no_argument, NULL, 'v'},     {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"seeds", required_argument, NULL, 'n'},
+                                            {"from", required_argument, NULL, 'f'},
+                                            {"jobs", required_argument, NULL, 'p'},
+                                            {"json", required_argument, NULL, 'j'},
+                                            {"trace", required_argument, NULL, 't'},
+                                            {"twice", no_argument, NULL, '2'},
+                                            {"clean", no_argument, NULL, 'c'},
+                                            {"verbose", no_argument, NULL, 'v'},
+                                            {NULL, 0, NULL, 0}};
     int c;
 
     *o = (struct options){.seeds = 100, .from = 1, .jobs = sysconf(_SC_NPROCESSORS_ONLN)};
@@ -113,6 +119,9 @@ static int parse(struct options *o, int argc, char **argv)
             break;
         case '2':
             o->twice = true;
+            break;
+        case 'c':
+            scenario_clean = true;
             break;
         case 'v':
             o->verbose = true;

@@ -11,6 +11,8 @@
 
 enum { PAIRS = 24, PORT = 7777, SIMULTANEOUS_PORT = 9000, BOUND_PORT = 10000 };
 
+bool scenario_clean;
+
 /* Both ends of a connection. `end[1]` accepts, or connects at the same time. */
 struct pair {
     struct sim_socket end[2];
@@ -455,12 +457,13 @@ void scenario_run(uint64_t seed, const char *trace, struct result *result)
     s.stack[1].in.link = s.stack[0].in.link;
     if (rng_chance(&u.rng, 0.3))
         draw_link(&u.rng, &s.stack[1].in.link);
-    if (rng_chance(&u.rng, 0.7)) {
+    if (!scenario_clean && rng_chance(&u.rng, 0.7)) {
         u.refusals = true;
         draw_trouble(&u.rng, &s.stack[0].in.link);
         draw_trouble(&u.rng, &s.stack[1].in.link);
     }
-    draw_crashes(&u.rng, &s.crash);
+    if (!scenario_clean)
+        draw_crashes(&u.rng, &s.crash);
     u.refusals |= s.crash.chance > 0;
     populate(&u);
 

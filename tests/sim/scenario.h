@@ -17,5 +17,8 @@ struct result {
 /* Adds to `r`. `trace`: file for the packets, or NULL. */
 void scenario_run(uint64_t seed, const char *trace, struct result *r);
 extern bool sim_quiet; /* failures are not printed: for a replay */
+/* Nothing is lost or disturbed and nobody dies: what is left shows whether anything is sent twice.
+ */
+extern bool scenario_clean;
 
 #endif

@@ -301,15 +301,21 @@ static void storm_of_acks(void **state)
     for (unsigned i = 0; i < 10000; i++) {
         inject(TH_ACK, their(0), our(1000), NULL, 0);
         n += sent;
-        inject(TH_ACK, their(0) - 1, our(0), NULL, 0);
+        inject(TH_ACK, their(0) - 2, our(0), NULL, 0);
+        n += sent;
+        inject(TH_ACK, their(0) - 1, our(1000), NULL, 0);
         n += sent;
         if (i % 1000 == 999)
             later(100 * MSEC);
     }
     assert_in_range(n, 1, 5);
     assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
-    /* A probe with data is answered all the same: a loop it cannot be. */
+    /* A probe is answered all the same, with data or without: a loop it cannot be. */
     inject(TH_ACK, their(0) - 1, our(0), d, 1);
+    assert_int_equal(sent, 1);
+    inject(TH_ACK, their(0) - 1, our(0), NULL, 0);
+    assert_int_equal(sent, 1);
+    inject(TH_ACK, their(0) - 1, our(0), NULL, 0);
     assert_int_equal(sent, 1);
 }
 

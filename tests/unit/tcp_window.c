@@ -104,14 +104,63 @@ static void syn_rcvd_syn_ack_window(void **state)
     }
 }
 
+/* A peer may refuse a probe, which lies below its window, and what it acknowledges with it: an ACK
+ * that waits for its time still leaves. */
+static void established_probe_and_delayed_ack(void **state)
+{
+    uint8_t text[100];
+    (void)state;
+    established_state();
+    for (unsigned i = 0; i < 16; i++) { /* ACKs are quick no more */
+        stream(text, 100 * i, sizeof text);
+        inject(TH_ACK, their(100 * i), our(0), text, sizeof text);
+        sock_step(&k);
+    }
+    deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(1600), .ack = our(0)}, bytes,
+                    false);
+    look();
+    app_writes(100);
+    assert_int_equal(sent, 0);
+    later(190 * MSEC);
+    assert_int_equal(sent, 0);
+    stream(text, 1600, sizeof text);
+    deliver_segment(
+        (struct tcp_seg){.flags = TH_ACK, .seq = their(1600), .ack = our(0), .len = 100}, text,
+        false);
+    look();
+    assert_int_equal(sent, 0);
+    later(20 * MSEC);
+    assert_int_equal(sent, 1);
+    assert_int_equal(last.seq, our(0) - 1);
+    later(25 * MSEC);
+    assert_int_equal(sent, 1);
+    assert_int_equal(last.seq, our(0));
+    assert_int_equal(last.ack, their(1700));
+    sock_step(&k);
+}
+
+/* What a probe acknowledges counts; its sender may have said it nowhere else. */
+static void established_probe_acknowledges(void **state)
+{
+    (void)state;
+    established_state();
+    app_writes(900);
+    assert_int_equal(sent, 1);
+    inject(TH_ACK, their(0) - 1, our(900), NULL, 0);
+    assert_int_equal(conn()->tx_una, 900);
+    assert_int_equal(sent, 1);
+    assert_int_equal(last.ack, their(0));
+    later(10 * SEC);
+    assert_int_equal(counter(TCP_C_RETRANS), 0);
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, begin, end)
     const struct CMUnitTest tests[] = {
-        T(established_window_taken_back),
-        T(established_window_taken_back_and_silence),
-        T(established_window_wider_than_its_field),
-        T(syn_rcvd_syn_ack_window),
+        T(established_probe_and_delayed_ack),       T(established_probe_acknowledges),
+        T(established_window_taken_back),           T(established_window_taken_back_and_silence),
+        T(established_window_wider_than_its_field), T(syn_rcvd_syn_ack_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
