@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""server.py PORT: the application of a campaign, on TCP and UDP.
+"""server.py PORT [forbidden]: an application of the workload, on TCP and UDP.
 
 The first byte of a connection says what it is: "e" echoes until the end of the stream; "h" waits for the
 end, then answers into the half-closed connection, slowly. Datagrams are echoed. It prints nothing
-unless a connection ends in an error.
+more than that it listens, unless a connection ends in an error. "forbidden": it listens where the packet filter lets
+nothing through, and says so when something comes.
 """
 
 import asyncio
 import sys
 
-HALF_CLOSED_PARTS = 100
+HALF_CLOSED_PARTS = 40
+FORBIDDEN = sys.argv[2:] == ["forbidden"]
 
 
 async def serve(reader, writer):
     try:
+        if FORBIDDEN:
+            print("let through: a connection", flush=True)
         kind = await reader.readexactly(1)
         if kind == b"e":
             while data := await reader.read(65536):
@@ -38,6 +42,8 @@ class Echo(asyncio.DatagramProtocol):
         self.transport = transport
 
     def datagram_received(self, data, addr):
+        if FORBIDDEN:
+            print("let through: a datagram", flush=True)
         self.transport.sendto(data, addr)
 
     def error_received(self, exc):
@@ -49,6 +55,7 @@ async def main():
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(Echo, local_addr=("0.0.0.0", port))
     server = await asyncio.start_server(serve, "0.0.0.0", port)
+    print("listening", flush=True)
     await server.serve_forever()
 
 

@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * gaps: how long was the peer without a packet? Records the arrival time of each packet at a
- * device, and later says the longest silence around each given moment.
+ * gaps: how long was the peer without a packet? Records arrival time and length of each packet at a
+ * device, and later says the longest silence around each given moment, or the rate over time.
  *
  *   gaps record --dev DEV [--netns NS] [--mac MAC] [--port PORT] [--direction in|out|both]
- *               --output FILE           until SIGTERM or SIGINT; prints "recording" when it is
- * ready, and a JSON summary at the end gaps report FILE [--before-ms 5] [--after-ms 500]
- * [NANOSECONDS…] moments of CLOCK_REALTIME, from the arguments or, without any, from standard input
+ *               --output FILE
+ *      until SIGTERM or SIGINT; prints "recording" when it is ready, and a JSON summary at the end
+ *   gaps report FILE [--before-ms 5] [--after-ms 500] [NANOSECONDS[:AFTER]…]
+ *      moments of CLOCK_REALTIME, each with its own --after-ms if it wants, from the arguments or,
+ *      without any, from standard input
+ *   gaps rate FILE [--before-ms 100] [--after-ms 400] [--bin-ms 1] NANOSECONDS
+ *      a line for each bin of that time: milliseconds from the moment, bytes, packets
  *
  * Direction "in" is what the device received: on the peer's end of a link what the stack sent. A
  * moment's silence is the longest stretch without packets that overlaps [t - before, t + after].
  * If nothing came between the moment and the end of the recording, the silence is said to be open.
  *
- * FILE is a header, then 8 bytes a packet: nanoseconds of CLOCK_REALTIME. The kernel copies 128
- * bytes of each packet at most, in blocks, so that the traffic is not disturbed.
+ * FILE is a magic number, the moment at which it was begun (nanoseconds of CLOCK_REALTIME), then 8
+ * bytes a packet: nanoseconds since then in the upper 48 bits (three days), the length, 65535 at
+ * most, in the lower 16. The kernel copies 128 bytes of each packet at most, in blocks, so that the
+ * traffic is not disturbed.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -35,10 +41,11 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { BLOCK_SIZE = 1 << 20, BLOCKS = 16, SNAP = 128, BATCH = 8192 };
-#define MAGIC 0x3153504147746645ull
+#define MAGIC 0x3253504147746645ull
 
 static volatile sig_atomic_t stop;
 
@@ -170,7 +177,7 @@ static int open_ring(const struct options *o, uint8_t **ring)
 struct output {
     int fd;
     unsigned n;
-    uint64_t packets, bytes, batch[BATCH];
+    uint64_t begun, packets, bytes, batch[BATCH];
 };
 
 static void flush(struct output *o)
@@ -189,7 +196,10 @@ static void take_block(struct output *o, const struct tpacket_block_desc *b)
     for (uint32_t i = 0; i < b->hdr.bh1.num_pkts; i++) {
         const struct tpacket3_hdr *h = (const struct tpacket3_hdr *)(const void *)p;
 
-        o->batch[o->n++] = h->tp_sec * 1000000000ull + h->tp_nsec;
+        const uint64_t t = h->tp_sec * 1000000000ull + h->tp_nsec;
+        /* One that was stamped before we had looked at the clock. */
+        const uint64_t since = t > o->begun ? t - o->begun : 0;
+        o->batch[o->n++] = since << 16 | (h->tp_len < 0xffff ? h->tp_len : 0xffff);
         o->packets++;
         o->bytes += h->tp_len;
         if (o->n == BATCH)
@@ -201,7 +211,7 @@ static void take_block(struct output *o, const struct tpacket_block_desc *b)
 static int record(const struct options *o)
 {
     static struct output out;
-    const uint64_t magic = MAGIC;
+    struct timespec now;
     struct sigaction sa = {.sa_handler = on_signal};
     uint8_t *ring;
 
@@ -210,8 +220,13 @@ static int record(const struct options *o)
         return 2;
     }
     out.fd = open(o->output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (out.fd < 0 || write(out.fd, &magic, sizeof magic) != sizeof magic)
+    if (out.fd < 0)
         die(o->output);
+    clock_gettime(CLOCK_REALTIME, &now);
+    out.begun = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    out.batch[0] = MAGIC;
+    out.batch[1] = out.begun;
+    out.n = 2;
     if (o->netns != NULL)
         enter(o->netns);
     sigaction(SIGTERM, &sa, NULL);
@@ -254,9 +269,17 @@ static int record(const struct options *o)
 /* --- report --- */
 
 struct recording {
-    const uint64_t *t;
+    uint64_t begun;
+    const uint64_t *packet;
     size_t n;
 };
+
+static int compare(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
 
 static struct recording load(const char *file)
 {
@@ -265,21 +288,26 @@ static struct recording load(const char *file)
 
     if (fd < 0 || fstat(fd, &st) < 0)
         die(file);
-    const uint64_t *p = mmap(NULL, st.st_size > 0 ? (size_t)st.st_size : 1, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE, fd, 0);
-    if (p == MAP_FAILED || st.st_size < 8 || p[0] != MAGIC) {
+    uint64_t *p = mmap(NULL, st.st_size > 0 ? (size_t)st.st_size : 1, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE, fd, 0);
+    if (p == MAP_FAILED || st.st_size < 16 || p[0] != MAGIC) {
         fprintf(stderr, "gaps: %s is no recording\n", file);
         exit(1);
     }
     close(fd);
-    return (struct recording){p + 1, (size_t)st.st_size / 8 - 1};
+    const struct recording r = {p[1], p + 2, (size_t)st.st_size / 8 - 2};
+    /* Several processors stamp: neighbours may be out of order. */
+    for (size_t i = 1; i < r.n; i++)
+        if (r.packet[i] < r.packet[i - 1]) {
+            qsort(p + 2, r.n, sizeof *p, compare);
+            break;
+        }
+    return r;
 }
 
-static int compare(const void *a, const void *b)
+static uint64_t time_of(const struct recording *r, size_t i)
 {
-    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
+    return r->begun + (r->packet[i] >> 16);
 }
 
 /* First position with t >= when. */
@@ -289,7 +317,7 @@ static size_t position(const struct recording *r, uint64_t when)
 
     while (lo < hi) {
         const size_t mid = lo + (hi - lo) / 2;
-        if (r->t[mid] < when)
+        if (time_of(r, mid) < when)
             lo = mid + 1;
         else
             hi = mid;
@@ -308,7 +336,7 @@ static void report_one(const struct recording *r, uint64_t when, uint64_t before
     /* Stretches end at packet i; the first began before the window, the last ends after it. */
     for (size_t i = begin; i <= end; i++) {
         const bool is_open = i == r->n;
-        const uint64_t a = i == 0 ? from : r->t[i - 1], b = is_open ? to : r->t[i];
+        const uint64_t a = i == 0 ? from : time_of(r, i - 1), b = is_open ? to : time_of(r, i);
 
         if (b > a && b - a > longest) {
             longest = b - a;
@@ -322,46 +350,67 @@ static void report_one(const struct recording *r, uint64_t when, uint64_t before
            end - begin, open ? "true" : "false");
 }
 
+/* NANOSECONDS[:AFTER] */
+static void report_text(const struct recording *r, const char *text, uint64_t before,
+                        uint64_t after, bool first)
+{
+    char *end;
+    const uint64_t when = strtoull(text, &end, 10);
+
+    report_one(r, when, before, *end == ':' ? (uint64_t)(atof(end + 1) * 1e6) : after, first);
+}
+
 static int report(int argc, char **argv, uint64_t before, uint64_t after)
 {
-    if (argc < 1) {
-        fprintf(stderr, "gaps report: which recording?\n");
-        return 2;
-    }
-    struct recording r = load(argv[0]);
+    const struct recording r = load(argv[0]);
+    char word[64];
     bool first = true;
 
-    /* Several processors stamp: neighbours may be out of order. */
-    qsort((void *)(uintptr_t)r.t, r.n, sizeof r.t[0], compare);
     printf("{\"packets\": %zu, \"kills\": [", r.n);
     for (int i = 1; i < argc; i++, first = false)
-        report_one(&r, strtoull(argv[i], NULL, 10), before, after, first);
-    if (argc == 1) {
-        uint64_t t;
-
-        for (; scanf("%" SCNu64, &t) == 1; first = false)
-            report_one(&r, t, before, after, first);
-    }
+        report_text(&r, argv[i], before, after, first);
+    for (; argc == 1 && scanf("%63s", word) == 1; first = false)
+        report_text(&r, word, before, after, first);
     printf("\n]}\n");
+    return 0;
+}
+
+static int rate(int argc, char **argv, uint64_t before, uint64_t after, uint64_t bin)
+{
+    const struct recording r = load(argv[0]);
+    const uint64_t when = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
+    size_t i = position(&r, when - before);
+
+    for (uint64_t from = when - before; from < when + after; from += bin) {
+        uint64_t bytes = 0, packets = 0;
+        for (; i < r.n && time_of(&r, i) < from + bin; i++, packets++)
+            bytes += r.packet[i] & 0xffff;
+        printf("%.3f %" PRIu64 " %" PRIu64 "\n", ((double)from - (double)when) / 1e6, bytes,
+               packets);
+    }
     return 0;
 }
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: gaps record --dev DEV [--netns NS] [--mac MAC] [--port PORT]\n"
-                    "                   [--direction in|out|both] --output FILE\n"
-                    "       gaps report FILE [--before-ms MS] [--after-ms MS] [NANOSECONDS...]\n");
+    fprintf(stderr,
+            "usage: gaps record --dev DEV [--netns NS] [--mac MAC] [--port PORT]\n"
+            "                   [--direction in|out|both] --output FILE\n"
+            "       gaps report FILE [--before-ms MS] [--after-ms MS] [NANOSECONDS[:MS]...]\n"
+            "       gaps rate FILE [--before-ms MS] [--after-ms MS] [--bin-ms MS] "
+            "NANOSECONDS\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"dev", 1, NULL, 'd'},       {"netns", 1, NULL, 'n'},     {"mac", 1, NULL, 'm'},
-        {"port", 1, NULL, 'p'},      {"direction", 1, NULL, 'i'}, {"output", 1, NULL, 'o'},
-        {"before-ms", 1, NULL, 'b'}, {"after-ms", 1, NULL, 'a'},  {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"dev", 1, NULL, 'd'},       {"netns", 1, NULL, 'n'},
+                                          {"mac", 1, NULL, 'm'},       {"port", 1, NULL, 'p'},
+                                          {"direction", 1, NULL, 'i'}, {"output", 1, NULL, 'o'},
+                                          {"before-ms", 1, NULL, 'b'}, {"after-ms", 1, NULL, 'a'},
+                                          {"bin-ms", 1, NULL, 'w'},    {NULL, 0, NULL, 0}};
     struct options o = {0};
-    double before = 5, after = 500;
+    double before = -1, after = -1, bin = 1;
     int c;
 
     if (argc < 2)
@@ -398,14 +447,23 @@ int main(int argc, char **argv)
         case 'a':
             after = atof(optarg);
             break;
+        case 'w':
+            bin = atof(optarg);
+            break;
         default:
             return usage();
         }
     }
+    const bool rates = strcmp(verb, "rate") == 0;
+    before = before >= 0 ? before : rates ? 100 : 5;
+    after = after >= 0 ? after : rates ? 400 : 500;
     if (strcmp(verb, "record") == 0)
         return record(&o);
-    if (strcmp(verb, "report") == 0)
+    if (argc > optind && strcmp(verb, "report") == 0)
         return report(argc - optind, argv + optind, (uint64_t)(before * 1e6),
                       (uint64_t)(after * 1e6));
+    if (argc == optind + 2 && rates && bin > 0)
+        return rate(argc - optind, argv + optind, (uint64_t)(before * 1e6), (uint64_t)(after * 1e6),
+                    (uint64_t)(bin * 1e6));
     return usage();
 }

@@ -133,13 +133,15 @@ poison_programs() {
     EFT_BUILD=$T/programs
 }
 
-# stack_config [line…]: the configuration on standard output. Lines before a section go to [stack].
+# stack_config [line…]: the configuration on standard output. Lines before a section go to [stack]. Those in
+# STACK_LINES are always in it.
+STACK_LINES=()
 stack_config() {
     cat <<CONFIG
 [stack]
 shape=${STACK_SHAPE:-split}
 users=*
-$(printf '%s\n' "$@")
+$(printf '%s\n' "$@" "${STACK_LINES[@]}")
 
 [interface $DEVICE]
 driver=tap
@@ -368,14 +370,17 @@ nginx_command() { printf '%s\n' nginx -e "$1/error.log" -c "$1/nginx.conf"; }
 port_open() { in_peer nc -z -w1 "$1" "$2"; }
 stack_port_open() { stack_run nc -z -w1 "$1" "$2"; }
 
-# dns_server: dnsmasq on the peer with 192.0.2.1 … 192.0.2.20 for host1 … host20.example.test.
-dns_server() {
+# dns_config ADDRESS DEVICE: for dnsmasq, with 192.0.2.1 … 192.0.2.20 for host1 … host20.example.test.
+dns_config() {
     local i
-    {
-        printf 'no-resolv\nno-hosts\nno-daemon\nno-dhcp-interface=%s\nbind-interfaces\n' "$DEVICE"
-        printf 'listen-address=%s\nuser=root\npid-file=\n' "$PEER_IP"
-        for i in {1..20}; do printf 'address=/host%d.example.test/192.0.2.%d\n' "$i" "$i"; done
-    } >"$T/dnsmasq.conf"
+    printf 'no-resolv\nno-hosts\nno-daemon\nbind-interfaces\n'
+    [ -z "$2" ] || printf 'no-dhcp-interface=%s\n' "$2"
+    printf 'listen-address=%s\nuser=root\npid-file=\n' "$1"
+    for i in {1..20}; do printf 'address=/host%d.example.test/192.0.2.%d\n' "$i" "$i"; done
+}
+# dns_server: dnsmasq on the peer.
+dns_server() {
+    dns_config "$PEER_IP" "$DEVICE" >"$T/dnsmasq.conf"
     spawn dnsmasq in_peer dnsmasq -C "$T/dnsmasq.conf"
     wait_for 10 "the name server answers" in_peer dig +short +time=1 +tries=1 "@$PEER_IP" host1.example.test
 }
