@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * Memory that receive rings do not need for now goes back to the machine: that of free blocks, and
+ * Memory that receive rings do not need goes back to the machine: that of free blocks, and
  * that of connections on which nothing was heard for reclaim_s and whose data was all read. The
  * blocks stay where they are; the next byte finds a page of zeroes.
  *

@@ -429,6 +429,25 @@ static void newreno(void **state)
     assert_int_equal(counter(TCP_C_TIMEOUTS), 0);
 }
 
+/* RFC 3042: the first two duplicates say that two segments have left the network. */
+static void limited_transmit(void **state)
+{
+    (void)state;
+    ((struct stack_config *)tcp()->cfg)->tcp_sack = 0;
+    under_way(8000);
+    app_writes(20000);
+    const uint32_t end = (uint32_t)conn()->snd_max;
+    assert_true(end < 32000); /* the window is full */
+    for (uint32_t i = 0; i < 2; i++) {
+        ack(4000);
+        assert_int_equal(sent, 1);
+        assert_int_equal(last.seq, our(end + 1000 * i));
+    }
+    ack(4000);
+    assert_int_equal(counter(TCP_C_RETRANS), 1);
+    assert_int_equal(last.seq, our(4000));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -453,6 +472,7 @@ int main(void)
         T(left_edge_before_all_others),
         T(reneging),
         T(newreno),
+        T(limited_transmit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
