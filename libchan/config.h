@@ -74,9 +74,8 @@ struct config_rule {
     X(tcp_retries, 15, 1, 127)                                                                     \
     X(tcp_orphan_retries, 8, 0, 127)                                                               \
     X(tcp_user_timeout_ms, 0, 0, 86400000) /* 0: tcp_retries decides (RFC 5482) */                 \
-    /* segments out of order that are no loss: at first, at most (RFC 8985, 6675) */               \
+    /* segments out of order that are no loss, until the path is seen to reorder (RFC 8985) */     \
     X(tcp_reordering, 3, 1, 300)                                                                   \
-    X(tcp_reordering_max, 300, 1, 10000)                                                           \
     /* congestion control: segments (RFC 6928); pacing in percent of cwnd per RTT */               \
     X(tcp_initial_window, 10, 1, 64)                                                               \
     X(tcp_pacing_ss_percent, 200, 100, 1000)                                                       \

@@ -63,7 +63,7 @@ enum {
 #define REGION_APP_KIND(region) ((enum app_region)(((region)-REGION_APP_FIRST) % 4))
 
 #define REGION_MAGIC          0x3130544645ull /* "EFT01" */
-#define REGION_LAYOUT_VERSION 2
+#define REGION_LAYOUT_VERSION 3
 
 /* First bytes of every region. Written by rs before the region is handed out, constant after. */
 struct region_header {

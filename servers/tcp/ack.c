@@ -42,7 +42,7 @@ static void sample(struct tcp *t, struct tcp_conn *k, const struct tcp_ack *a)
     } else if (a->advanced && a->s->has_ts && (k->r.flags & TCPF_TIMESTAMPS) && a->s->tsecr) {
         /* After a retransmission the echo alone tells which one was answered. */
         uint32_t ms = tcp_clock(t, k) - a->s->tsecr;
-        if (ms < TCP_RTO_MAX_S * 1000)
+        if (ms < t->cfg->tcp_rto_max_ms)
             tcp_rtt_sample(t, k, ms ? ms * MSEC : MSEC);
     }
 }

@@ -43,8 +43,7 @@
 #define SEC  (1000 * MSEC)
 
 enum {
-    TCP_BURST = 16,      /* packets of one connection in one turn */
-    TCP_RTO_MAX_S = 120, /* RFC 6298 2.5 allows any cap >= 60 s */
+    TCP_BURST = 16, /* packets of one connection in one turn */
     TCP_PMTU_ENTRIES = 256,
     TCP_SACK_RECENT = 4,           /* segments whose ranges come first in a SACK option */
     TCP_GSO_MAX = 65535 - 60 - 60, /* payload of a super-segment, whatever the headers */

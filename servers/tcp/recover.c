@@ -218,7 +218,7 @@ static void rtt_hint(struct tcp *t, struct tcp_conn *k)
 {
     const struct sock_info *i = tcp_app_info(t, k->r.app, k->r.slot);
     uint64_t rtt = i != NULL ? i->rtt * 1000ull : 0;
-    if (rtt != 0 && rtt < TCP_RTO_MAX_S * SEC)
+    if (rtt != 0 && rtt < t->cfg->tcp_rto_max_ms * MSEC)
         tcp_rtt_sample(t, k, rtt);
 }
 

@@ -40,13 +40,19 @@ static unsigned retries(const struct tcp *t, const struct tcp_conn *k)
     return t->cfg->tcp_retries ? t->cfg->tcp_retries : 15;
 }
 
+/* Nothing came for so long that even the least frequent probe should have been answered. */
+static bool silent(const struct tcp *t, const struct tcp_conn *k)
+{
+    return t->now - k->last_heard > 2 * t->cfg->tcp_rto_max_ms * MSEC;
+}
+
 static bool given_up(const struct tcp *t, const struct tcp_conn *k)
 {
     if (k->r.user_timeout && conn_synchronised(k))
         return t->now - k->progress_at >= k->r.user_timeout * MSEC;
     /* The window was taken back over what is under way: as with a window that was always shut. */
     if (conn_synchronised(k) && k->snd_wnd == 0 && !(k->r.flags & TCPF_CLOSED_BY_APP) &&
-        t->now - k->last_heard <= TCP_RTO_MAX_S * 2 * SEC)
+        !silent(t, k))
         return false;
     return k->tries > retries(t, k);
 }
@@ -64,7 +70,7 @@ static void persist(struct tcp *t, struct tcp_conn *k)
      * ever, and a user timeout says how long. */
     if ((k->r.user_timeout && t->now - k->progress_at >= k->r.user_timeout * MSEC) ||
         ((k->r.flags & TCPF_CLOSED_BY_APP) && k->tries > retries(t, k)) ||
-        (k->tries > retries(t, k) && t->now - k->last_heard > TCP_RTO_MAX_S * 2 * SEC)) {
+        (k->tries > retries(t, k) && silent(t, k))) {
         tcp_conn_abort(t, k, ETIMEDOUT);
         return;
     }

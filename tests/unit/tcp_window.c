@@ -52,6 +52,21 @@ static void established_window_taken_back_and_silence(void **state)
     assert_int_equal(sock_down(&k)->error, ETIMEDOUT);
 }
 
+/* What counts as silence follows from the longest time between two probes. */
+static void established_silence_is_shorter(void **state)
+{
+    (void)state;
+    ((struct stack_config *)us->map->entry[REGION_CONFIG].base)->tcp_rto_max_ms = 1000;
+    established_state();
+    k.may_fail = true;
+    app_writes(2000);
+    deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(0), .ack = our(0), .wnd = 0},
+                    bytes, false);
+    for (unsigned i = 0; i < 20 && sock_down(&k)->state == SOCK_ESTABLISHED; i++)
+        later(SEC);
+    assert_int_equal(sock_down(&k)->error, ETIMEDOUT);
+}
+
 /* A ring wider than the window field can say, and no scaling: the window stays at 65535 while the
  * program reads, and an update would be the same segment again, a duplicate ACK for the peer. */
 static void established_window_wider_than_its_field(void **state)
@@ -158,9 +173,10 @@ int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, begin, end)
     const struct CMUnitTest tests[] = {
-        T(established_probe_and_delayed_ack),       T(established_probe_acknowledges),
-        T(established_window_taken_back),           T(established_window_taken_back_and_silence),
-        T(established_window_wider_than_its_field), T(syn_rcvd_syn_ack_window),
+        T(established_probe_and_delayed_ack), T(established_probe_acknowledges),
+        T(established_window_taken_back),     T(established_window_taken_back_and_silence),
+        T(established_silence_is_shorter),    T(established_window_wider_than_its_field),
+        T(syn_rcvd_syn_ack_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
