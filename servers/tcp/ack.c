@@ -51,6 +51,7 @@ static void advance(struct tcp *t, struct tcp_conn *k, struct tcp_ack *a, uint64
 {
     tcp_sack_advance(t, k, a, ack);
     k->backoff = k->tries = 0;
+    tcp_info_progress(t, k);
     k->progress_at = t->now;
     k->stat.delivered += (uint32_t)((a->advanced + k->mss - 1) / k->mss);
     shm_keep(&t->shm[k->idx].tx_una, ack);
@@ -89,6 +90,7 @@ bool tcp_ack_process(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
             sample(t, k, &a);
         if (rel >= (int64_t)a.una)
             tcp_ecn_echoed(t, k, &a);
+        k->stat.reorderings += a.reordered;
         tcp_loss_ack(t, k, &a);
         if (a.advanced) {
             k->rexmt = REXMT_NONE;

@@ -160,7 +160,9 @@ struct tcp_conn {
         uint64_t data_sent_at;
         uint64_t bytes_sent, bytes_retrans;
         uint32_t data_segs_in, data_segs_out, delivered, delivered_ce, ooo_segs, timeouts;
-        uint8_t limit; /* enum tcp_limit, since limit_since; before that: */
+        uint32_t dsacks, reorderings, timeout_runs; /* segments; ACKs; runs of timeouts */
+        uint64_t run_since, run_time; /* of timeouts: this one began, ns; all before */
+        uint8_t limit;                /* enum tcp_limit, since limit_since; before that: */
         uint64_t limit_since, limited[TCP_LIMITS];
     } stat;
     uint64_t info_at;
@@ -450,6 +452,8 @@ void tcp_tune_tx(struct tcp *t, struct tcp_conn *k); /* the application has writ
 struct sock_info tcp_info(const struct tcp *t, const struct tcp_conn *k);
 void tcp_conn_publish_info(struct tcp *t, struct tcp_conn *k);
 void tcp_info_limit(struct tcp *t, struct tcp_conn *k);
+void tcp_info_timeout(const struct tcp *t, struct tcp_conn *k);
+void tcp_info_progress(const struct tcp *t, struct tcp_conn *k); /* new data, or a SYN, was acked */
 
 /* --- reclaim.c --- */
 void tcp_reclaim_wake(struct tcp *t);

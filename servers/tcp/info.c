@@ -25,6 +25,37 @@ void tcp_info_limit(struct tcp *t, struct tcp_conn *k)
     k->stat.limit_since = t->now;
 }
 
+/* Timeouts, and the time until something was acknowledged (as Linux since 6.7). */
+void tcp_info_timeout(const struct tcp *t, struct tcp_conn *k)
+{
+    k->stat.timeouts++;
+    if (k->stat.run_since != 0)
+        return;
+    k->stat.timeout_runs++;
+    k->stat.run_since = t->now;
+}
+
+void tcp_info_progress(const struct tcp *t, struct tcp_conn *k)
+{
+    if (k->stat.run_since != 0)
+        k->stat.run_time += t->now - k->stat.run_since;
+    k->stat.run_since = 0;
+}
+
+/* Segments in flight for the second time or more. */
+static uint32_t in_flight_again(const struct tcp *t, const struct tcp_conn *k)
+{
+    uint32_t n = 0;
+    if (k->retrans_total == 0)
+        return 0;
+    for (uint32_t id = k->sent.out.first; id != SENT_NONE;) {
+        const struct tcp_sent *r = sent_of(&t->sent, id);
+        n += r->again && !r->unknown ? r->segs : 0;
+        id = r->list_next;
+    }
+    return n;
+}
+
 static uint64_t limited_us(const struct tcp *t, const struct tcp_conn *k, enum tcp_limit limit)
 {
     uint64_t ns = k->stat.limited[limit];
@@ -61,6 +92,7 @@ struct sock_info tcp_info(const struct tcp *t, const struct tcp_conn *k)
     uint64_t busy = limited_us(t, k, TCP_LIMIT_BUSY), rwnd = limited_us(t, k, TCP_LIMIT_RWND),
              sndbuf = limited_us(t, k, TCP_LIMIT_SNDBUF), pacing = tcp_cc_pacing_rate(t, k);
     uint64_t fin = conn_has_fin(k) && k->tx_una > k->r.tx_fin ? 1 : 0;
+    uint64_t run = k->stat.run_since ? t->now - k->stat.run_since : 0;
     uint32_t option_space = k->r.flags & TCPF_TIMESTAMPS ? 12 : 0;
     return (struct sock_info){
         .state = k->r.kind == TCP_KIND_LISTEN ? 10 : linux_state[k->r.state],
@@ -82,6 +114,7 @@ struct sock_info tcp_info(const struct tcp *t, const struct tcp_conn *k)
         .unacked = segments(k, k->snd_max - k->tx_una),
         .sacked = k->sent.sacked_segs,
         .lost = segments(k, k->sent.lost_bytes),
+        .retrans = in_flight_again(t, k),
         .last_data_sent = ms_ago(t, k->stat.data_sent_at),
         .last_data_recv = ms_ago(t, k->rx_at),
         .last_ack_recv = ms_ago(t, k->last_heard),
@@ -114,10 +147,14 @@ struct sock_info tcp_info(const struct tcp *t, const struct tcp_conn *k)
         .delivered_ce = k->stat.delivered_ce,
         .bytes_sent = k->stat.bytes_sent,
         .bytes_retrans = k->stat.bytes_retrans,
+        .dsack_dups = k->stat.dsacks,
+        .reord_seen = k->stat.reorderings,
         .rcv_ooopack = k->stat.ooo_segs,
         .snd_wnd = (uint32_t)k->snd_wnd,
         .rcv_wnd = (uint32_t)(k->rx_edge - k->rx_nxt),
         .total_rto = (uint16_t)k->stat.timeouts,
+        .total_rto_recoveries = (uint16_t)k->stat.timeout_runs,
+        .total_rto_time = (uint32_t)((k->stat.run_time + run) / MSEC),
     };
 }
 

@@ -66,6 +66,7 @@ void tcp_input_established(struct tcp *t, struct tcp_conn *k)
     }
     tcp_cc_init(t, k);
     k->backoff = k->tries = 0;
+    tcp_info_progress(t, k);
     k->progress_at = t->now;
     k->rexmt = REXMT_NONE;
     tcp_timer_set(t, k, TIMER_REXMT, NEVER);

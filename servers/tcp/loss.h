@@ -38,6 +38,7 @@ struct tcp_ack { /* one acknowledgement, while it is processed */
         original; /* something that was sent once, before `recover`, is now known to have arrived */
     bool repeated;  /* tx_una passed something that was sent again */
     bool duplicate; /* RFC 5681 2 */
+    bool reordered; /* something that was sent once arrived behind what was sent later */
 };
 
 struct tcp_rack {

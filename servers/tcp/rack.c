@@ -30,7 +30,7 @@ void tcp_rack_delivered(struct tcp *t, struct tcp_conn *k, struct tcp_ack *a,
     if (end > q->highest)
         q->highest = end;
     else if (end < q->highest && !r->again)
-        q->reordering = true;
+        q->reordering = a->reordered = true;
     if (r->again && !r->unknown) {
         /* Perhaps it is the first transmission that arrived (step 2). */
         uint32_t tsval = (uint32_t)(r->at / MSEC) + k->r.ts_offset;

@@ -63,7 +63,9 @@ static void undo(struct tcp *t, struct tcp_conn *k)
 
 static void dsack_received(struct tcp *t, struct tcp_conn *k, const struct tcp_ack *a)
 {
+    uint64_t segs = (a->dsack_end - a->dsack_start + k->mss - 1) / k->mss;
     tcp_count(t, TCP_C_DSACKS_IN);
+    k->stat.dsacks += (uint32_t)segs;
     /* Of the probe alone: nobody took anything for lost. */
     if (k->rack.probe && a->dsack_end == k->rack.probe)
         return;
@@ -71,10 +73,8 @@ static void dsack_received(struct tcp *t, struct tcp_conn *k, const struct tcp_a
     if (k->retrans_total == 0)
         return;
     tcp_rack_dsack(k);
-    if (k->undo.may && a->dsack_start >= k->undo.from && k->undo.again) {
-        uint64_t segs = (a->dsack_end - a->dsack_start + k->mss - 1) / k->mss;
+    if (k->undo.may && a->dsack_start >= k->undo.from && k->undo.again)
         k->undo.again -= segs < k->undo.again ? segs : k->undo.again;
-    }
 }
 
 /* --- fast recovery --- */

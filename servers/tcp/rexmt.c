@@ -106,7 +106,7 @@ void tcp_timer_rexmt_expire(struct tcp *t, struct tcp_conn *k)
         return;
     }
     tcp_count(t, TCP_C_TIMEOUTS);
-    k->stat.timeouts++;
+    tcp_info_timeout(t, k);
     if (k->r.state == TCP_SYN_SENT || k->r.state == TCP_SYN_RCVD) {
         tcp_ecn_syn_timeout(t, k);
         k->syn_now = true;

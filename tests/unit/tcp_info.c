@@ -123,10 +123,51 @@ static void a_timeout(void **state)
     assert_int_equal(i.ca_state, INFO_CA_LOSS);
     assert_int_equal(i.rto, 2 * rto);
     assert_int_equal(i.snd_cwnd, 1);
-    inject(TH_ACK, their(0), our(100), NULL, 0);
+    assert_int_equal(i.retrans, 1);
+    assert_int_equal(i.total_rto_time, 0);
+    while (info().total_rto == 1)
+        later(10 * MSEC);
     i = info();
+    assert_int_equal(i.total_rto_recoveries, 1);
+    assert_in_range(i.total_rto_time, 2 * rto / 1000, 2 * rto / 1000 + 10);
+    later(5 * MSEC);
+    const uint32_t run = info().total_rto_time;
+    assert_int_equal(run, i.total_rto_time + 5);
+    inject(TH_ACK, their(0), our(100), NULL, 0);
+    later(50 * MSEC);
+    i = info();
+    assert_int_equal(i.retrans, 0);
+    assert_int_equal(i.total_rto, 2);
+    assert_int_equal(i.total_rto_recoveries, 1);
+    assert_int_equal(i.total_rto_time, run);
     assert_int_equal(i.retransmits + i.backoff, 0);
     assert_int_equal(i.ca_state, INFO_CA_OPEN);
+}
+
+static void sacked(uint32_t ack, uint32_t from, uint32_t to)
+{
+    struct tcp_seg s = {
+        .flags = TH_ACK, .seq = their(0), .ack = our(ack), .wnd = PEER_WINDOW, .sacks = 1};
+    s.sack[0] = (struct tcp_range){our(from), our(to)};
+    deliver_segment(s, NULL, false);
+    look();
+}
+
+static void out_of_order_and_twice(void **state)
+{
+    (void)state;
+    established_state();
+    app_writes(6000);
+    later(20 * MSEC);
+    sacked(0, 1000, 3000);
+    assert_int_equal(info().reord_seen, 0);
+    inject(TH_ACK, their(0), our(3000), NULL, 0); /* the first was late */
+    assert_int_equal(info().reord_seen, 1);
+    assert_int_equal(info().dsack_dups, 0);
+    sacked(3000, 0, 2000);
+    assert_int_equal(info().dsack_dups, 2);
+    inject(TH_ACK, their(0), our(6000), NULL, 0);
+    assert_int_equal(info().reord_seen, 1);
 }
 
 static void closing(void **state)
@@ -145,8 +186,8 @@ static void closing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(is_written_on_request), T(beginning), T(sending),
-        T(held_up_by_the_peer),   T(a_timeout), T(closing),
+        T(is_written_on_request),  T(beginning), T(sending), T(held_up_by_the_peer), T(a_timeout),
+        T(out_of_order_and_twice), T(closing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
