@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * What a successor makes of memory that is not as its predecessor left it. Three connections move
- * data; at a random step TCP dies, and random words of its region are changed: records, hot words,
- * ranges, index, chains, marks. Then a successor goes on. It never faults or hangs; what was
- * not touched goes on with exact streams; what was touched ends alone, or goes on where the change
- * means nothing; no frame is lost, no block missing to who asks for one; and new connections work.
+ * What a successor makes of memory that is not as its predecessor left it. Three connections, of
+ * one application or of one each, move data; at a random step TCP dies, and random words of its
+ * region are changed: records, hot words, ranges, index, chains, marks. Then a successor goes on.
+ * Or what a live application has written is changed, with and without a death of TCP: ring
+ * counters, requests, the queue of its slots. TCP never faults or hangs; what was not touched goes
+ * on with exact streams; what was touched ends alone, or goes on where the change means nothing; no
+ * frame is lost, no block missing to who asks for one; and new connections work.
  *
  *   damage [--seeds N] [--from S]
  */
-#include "world.h"
+#include "pairs.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { PAIRS = 3, BYTES = 30000, HANG_S = 20 };
+enum { BYTES = 30000, HANG_S = 20 };
 
 static struct world w;
 static uint64_t seed, state;
@@ -126,22 +128,54 @@ static void damage(const struct tcp *t)
     }
 }
 
-static void step(bool busy)
+/* What application number i has written for its connection, or about all of its slots. */
+static void damage_app(unsigned i)
 {
-    busy |= world_tcp_turn(&w.side[0]) != 0;
-    busy |= world_tcp_turn(&w.side[1]) != 0;
-    busy |= world_wire(&w) != 0;
-    world_time(&w, busy);
+    struct up_slot *up = sock_up(&a[i]);
+    struct app_work *work =
+        &((struct up_region *)(void *)w.side[0].map->entry[REGION_OF_APP(a[i].app, APP_UP)].base)
+             ->work_tcp;
+    switch (rnd(6)) {
+    case 0:
+    case 1:
+        change(&up->tx_end, sizeof up->tx_end);
+        break;
+    case 2:
+        change(&up->rx_read, sizeof up->rx_read);
+        break;
+    case 3: /* as if it had asked for something */
+        up->op = (uint32_t)rnd(12);
+        change(&up->arg0, sizeof up->arg0);
+        up->req_id++;
+        break;
+    case 4:
+        change(up, sizeof *up);
+        break;
+    default:
+        if (rnd(2))
+            change(&work->tail, sizeof work->tail);
+        else
+            change(&work->slot[rnd(WORK_SLOTS)], sizeof work->slot[0]);
+        for (unsigned n = 0; n < PAIRS; n++)
+            touched[n] |= a[n].app == a[i].app;
+    }
+    touched[i] = true;
 }
 
-static bool move(struct sock *k)
+/* True: in what TCP writes, so that it has to die. */
+static bool damage_some(void)
 {
-    bool busy = sock_step(k);
-    if (k->open && k->sent == k->to_send && !k->shut)
-        sock_shutdown(k);
-    if (((k->eof && k->shut) || k->failed) && !k->closed)
-        sock_close(k, false);
-    return busy;
+    const struct tcp *t = w.side[0].tcp->state;
+    bool own = false;
+    for (unsigned n = 1 + (unsigned)rnd(4); n > 0; n--) {
+        if (rnd(3) == 0) {
+            damage_app((unsigned)rnd(PAIRS));
+        } else {
+            damage(t);
+            own = true;
+        }
+    }
+    return own;
 }
 
 static bool whole(const struct sock *k)
@@ -155,54 +189,6 @@ static void fail(const char *what, unsigned i)
 {
     fprintf(stderr, "seed %lu: %s %u\n", (unsigned long)seed, what, i);
     failures++;
-}
-
-/* A socket of its own on side s. */
-static struct sock fresh(struct side *s, unsigned app, uint32_t slot, uint64_t bytes, bool mine)
-{
-    return (struct sock){.s = s,
-                         .app = app,
-                         .slot = slot,
-                         .to_send = bytes,
-                         .seed_tx = mine ? 1 : 2,
-                         .seed_rx = mine ? 2 : 1,
-                         .may_fail = true};
-}
-
-/* A listener on `port` in slot l, and n connections to it in slots from, from + step, … of either
- * side, with so many bytes both ways. Are they whole? */
-static bool exchange(unsigned va, unsigned pa, uint16_t port, uint32_t l, uint32_t from,
-                     int step_by, unsigned n, uint64_t bytes)
-{
-    struct sock ls = {.s = &w.side[0], .app = va, .slot = l}, x[PAIRS], y[PAIRS];
-    unsigned open = n, good = 0;
-    sock_listen(&ls, port, 8);
-    for (unsigned i = 0; i < 200 && !sock_replied(&ls, NULL); i++)
-        step(false);
-    for (unsigned i = 0; i < n; i++) {
-        const uint32_t slot = (uint32_t)((int)from + (int)i * step_by);
-        x[i] = fresh(&w.side[0], va, slot, bytes, true);
-        y[i] = fresh(&w.side[1], pa, slot, bytes, false);
-        sock_claim(&x[i], &ls);
-        sock_connect(&y[i], &w.side[0], port);
-    }
-    for (unsigned s = 0; s < 3000 && open; s++) {
-        bool busy = false;
-        open = 0;
-        for (unsigned i = 0; i < n; i++) {
-            busy |= move(&x[i]);
-            busy |= move(&y[i]);
-            open += !x[i].closed || !y[i].closed || sock_down(&x[i])->state != SOCK_FREE ||
-                    sock_down(&y[i])->state != SOCK_FREE;
-        }
-        step(busy);
-    }
-    for (unsigned i = 0; i < n; i++)
-        good += x[i].received == bytes && y[i].received == bytes;
-    sock_close(&ls, false);
-    for (unsigned i = 0; i < 200 && sock_down(&ls)->state != SOCK_FREE; i++)
-        step(false);
-    return good == n;
 }
 
 static bool all_open(void)
@@ -223,19 +209,22 @@ static void run(void)
     w.faults = (struct wire_faults){.lose_every = rnd(2) ? 11 : 0, .swap_every = rnd(2) ? 5 : 0};
     w.chain_delay = 1 + rnd(6);
     world_create(&w, NULL);
+    const bool apart = rnd(2);
     unsigned va = world_add_app(&w.side[0]), pa = world_add_app(&w.side[1]);
+    for (unsigned i = 1; apart && i < PAIRS; i++)
+        world_add_app(&w.side[0]);
     /* The other copies of records, then, are of other connections, with blocks that are others'
      * now. */
-    if (!exchange(va, pa, 7070, 4, 3, -1, PAIRS, 2000))
+    if (!pairs_exchange(&w, va, pa, 7070, 4, 3, -1, PAIRS, 2000))
         fail("connections before:", 0);
     listener = (struct sock){.s = &w.side[0], .app = va, .slot = 0};
     sock_listen(&listener, 8080, 8);
     for (unsigned i = 0; i < 50 && !sock_replied(&listener, NULL); i++)
-        step(false);
+        pairs_step(&w, false);
     for (unsigned i = 0; i < PAIRS; i++) {
         touched[i] = false;
-        a[i] = fresh(&w.side[0], va, 1 + i, BYTES, true);
-        b[i] = fresh(&w.side[1], pa, 1 + i, BYTES, false);
+        a[i] = pair_socket(&w.side[0], apart ? i : va, 1 + i, BYTES);
+        b[i] = pair_socket(&w.side[1], pa, 1 + i, BYTES);
         sock_claim(&a[i], &listener);
         sock_connect(&b[i], &w.side[0], 8080);
     }
@@ -246,16 +235,14 @@ static void run(void)
         bool busy = false;
         open = 0;
         for (unsigned k = 0; k < PAIRS; k++) {
-            busy |= move(&a[k]);
-            busy |= move(&b[k]);
+            busy |= pair_move(&a[k]);
+            busy |= pair_move(&b[k]);
             open += !a[k].closed + !b[k].closed;
         }
-        step(busy);
+        pairs_step(&w, busy);
         if (all_open() && kill_in > 0 && --kill_in == 0) {
-            const struct tcp *t = w.side[0].tcp->state;
-            for (unsigned n = 1 + (unsigned)rnd(4); n > 0; n--)
-                damage(t);
-            world_successor(&w.side[0], END_KILLED);
+            if (damage_some() || rnd(2))
+                world_successor(&w.side[0], END_KILLED);
         }
     }
     for (unsigned i = 0; i < PAIRS; i++) {
@@ -266,11 +253,11 @@ static void run(void)
             fates[whole(&a[i]) ? 0 : a[i].failed || a[i].closed ? 1 : 2]++;
         }
     }
-    if (!exchange(va, pa, 9090, 6, 7, 0, 1, 100)) /* it still does what it is for */
+    if (!pairs_exchange(&w, va, pa, 9090, 6, 7, 0, 1, 100)) /* it still does what it is for */
         fail("new connections:", 0);
     unsigned out = 1;
     for (unsigned i = 0; out && i < 2000; i++) { /* who waits for an answer sends again */
-        step(false);
+        pairs_step(&w, false);
         out = 0;
         for (unsigned f = 0; f < WORLD_FRAMES; f++)
             out += w.side[0].frame_out[f];

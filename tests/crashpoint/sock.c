@@ -130,6 +130,17 @@ static uint64_t ring_at(const struct ring_desc *r, uint64_t o)
     return b->off + (o & (b->size - 1));
 }
 
+/* Inside the region, as libsock checks it: what TCP shows may be damaged. */
+static bool ring_ok(const struct ring_desc *r, const struct region *in)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        const struct ring_block *b = &r->block[i];
+        if ((b->size & (b->size - 1)) != 0 || b->size > in->size || b->off > in->size - b->size)
+            return false;
+    }
+    return r->block[0].size != 0;
+}
+
 bool sock_step(struct sock *k)
 {
     struct up_slot *up = sock_up(k);
@@ -161,18 +172,18 @@ bool sock_step(struct sock *k)
         violation(k->s->w, "side %u slot %u: error %u", k->s->number, k->slot, d->error);
         k->closed = true;
     }
-    uint8_t *down = k->s->map->entry[REGION_OF_APP(k->app, APP_DOWN_TCP)].base;
-    uint8_t *upm = k->s->map->entry[REGION_OF_APP(k->app, APP_UP)].base;
+    const struct region *down = &k->s->map->entry[REGION_OF_APP(k->app, APP_DOWN_TCP)],
+                        *upm = &k->s->map->entry[REGION_OF_APP(k->app, APP_UP)];
     const struct ring_desc *rx = &d->rx[d->select >> 1 & 1], *tx = &d->tx[d->select & 1];
     uint64_t nxt = d->rx_nxt & OFF_MASK;
-    if (rx->block[0].size == 0 || tx->block[0].size == 0)
+    if (!ring_ok(rx, down) || !ring_ok(tx, upm))
         return false;
     if (nxt < k->read_at) {
         violation(k->s->w, "rx_nxt went back");
         return false;
     }
     while (!k->no_read && k->read_at < nxt) {
-        if (down[ring_at(rx, k->read_at)] != pattern(k->seed_rx, k->received)) {
+        if (down->base[ring_at(rx, k->read_at)] != pattern(k->seed_rx, k->received)) {
             violation(k->s->w, "side %u: byte %lu is wrong", k->s->number,
                       (unsigned long)k->received);
             k->closed = true;
@@ -194,7 +205,7 @@ bool sock_step(struct sock *k)
     if (k->write_max && room > k->write_max)
         room = k->write_max;
     while (!k->shut && !k->no_write && k->sent < k->to_send && room > 0) {
-        upm[ring_at(tx, end)] = pattern(k->seed_tx, k->sent);
+        upm->base[ring_at(tx, end)] = pattern(k->seed_tx, k->sent);
         end++;
         k->sent++;
         room--;
