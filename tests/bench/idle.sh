@@ -42,8 +42,8 @@ case $direction in
 receive) spawn sink stack_run "$bench" sink 7000 && pump=(in_peer "$bench" pump "$STACK_IP" 7000) ;;
 send) spawn sink in_peer "$bench" sink 7000 && pump=(stack_run "$bench" pump "$PEER_IP" 7000) ;;
 pingpong)
-    spawn sink stack_run "${bench%idle}pingpong" serve 7000
-    pump=(in_peer "${bench%idle}pingpong" ask "$STACK_IP" 7000 "$STACK_LIMIT")
+    spawn sink stack_run "${bench%idle}rr" echo tcp 7000
+    pump=(in_peer "${bench%idle}rr" load tcp "$STACK_IP" 7000 1 "$STACK_LIMIT")
     ;;
 *) fail "no such direction" ;;
 esac

@@ -11,6 +11,9 @@
 # With STACK_SIDE=kernel the stack's side is the kernel too, behind a veth pair of the same names.
 # That is the baseline of the benchmarks, and shows that a script works before it is pointed at us.
 #
+# STACK_DRIVER is the driver of the stack's device: tap, or packet or xdp at the end of a veth pair that
+# the kernel would have in its place.
+#
 # Usage: stack_begin NAME; stack_up [extra configuration lines]; …; stack_end
 
 # shellcheck source=tests/tools/netns.sh
@@ -133,6 +136,8 @@ poison_programs() {
     EFT_BUILD=$T/programs
 }
 
+on_veth() { [ "${STACK_DRIVER:-tap}" != tap ]; }
+
 # stack_config [line…]: the configuration on standard output. Lines before a section go to [stack]. Those in
 # STACK_LINES are always in it.
 STACK_LINES=()
@@ -144,10 +149,10 @@ users=*
 $(printf '%s\n' "$@" "${STACK_LINES[@]}")
 
 [interface $DEVICE]
-driver=tap
+driver=${STACK_DRIVER:-tap}
 address=$STACK_IP/24
 gateway=$PEER_IP
-netns=${STACK_LINK_NS:-$PEER}
+netns=$(if on_veth; then say "$STACK"; else say "${STACK_LINK_NS:-$PEER}"; fi)
 offload=${STACK_OFFLOAD:-yes}
 CONFIG
 }
@@ -157,6 +162,7 @@ stack_up() {
         kernel_up
     else
         stack_config "$@" >"$T/stack.conf"
+        ! on_veth || netns_veth "${STACK_LINK_NS:-$PEER}" "$DEVICE" "$STACK" "$DEVICE"
         in_stack "$EFT_BUILD/eft" up --name "$STACK" --config "$T/stack.conf" >"$T/up.log" 2>&1 ||
             fail "eft up: $(cat "$T/up.log")"
     fi
@@ -203,6 +209,7 @@ stack_down() {
     else
         in_stack "$EFT_BUILD/eft" down --name "$STACK" >"$T/down.log" 2>&1 ||
             fail "eft down: $(cat "$T/down.log")"
+        ! on_veth || ip -n "$STACK" link del "$DEVICE"
     fi
 }
 
