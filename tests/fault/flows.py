@@ -366,6 +366,25 @@ class Bulk(Child):
         self.end_process()
 
 
+def source():
+    """(address, port) of a server at the peer that answers each connection with 100 kB."""
+    listener = socket.create_server(("0.0.0.0", 0))
+
+    def serve():
+        while True:
+            s, _ = listener.accept()
+            try:
+                with s:
+                    s.settimeout(5)
+                    s.recv(1000)
+                    s.sendall(bytes(100000))
+            except OSError:
+                pass  # what its clients do is not judged
+
+    threading.Thread(target=serve, daemon=True).start()
+    return "10.9.0.1", listener.getsockname()[1]
+
+
 def workload(address, seed, content, ssh):
     """All flows of RECOVERY's mixed workload; not started."""
     made = [Bulk(address, seed, "pull"), Bulk(address, seed + 1, "push"), Ssh(address, seed + 2, ssh)]

@@ -2,7 +2,7 @@
 """How each fault is brought about. All of it with `eft crash`, `eft update` or what any peer or application can do.
 
 A step of a plan says "class" and, for most, "servers"; inject() does it and returns what is known about it: "time_ns" (of
-CLOCK_REALTIME), "injected" (how many), "activated" (None: cannot be known), "fault" (for people). It raises
+CLOCK_REALTIME), "injected" and "activated" (how many), "manifested" (as far as is known here), "fault" (for people). It raises
 Impossible when the stack has no such thing: a campaign must not pass by doing nothing.
 """
 
@@ -11,7 +11,14 @@ import os
 
 import signal
 import subprocess
+import sys
+import threading
 import time
+
+from flows import PORTS
+
+USAGE = 2  # exit status of eft: it does not know the words
+PEER = "10.9.0.1"  # whom floods pretend to come from, sometimes
 
 
 
@@ -23,29 +30,16 @@ class Failed(Exception):
     """The fault was not injected; the step counts for nothing."""
 
 
-def last_json(text):
-    lines = [line for line in text.splitlines() if line.startswith("{")]
-    return json.loads(lines[-1]) if lines else {}
-
-
 class Injector:
-    """Faults for one stack. `application` runs a program under it."""
+    """Faults for one stack. `application` runs a program under it; `target`: a port at the peer that sends a lot."""
 
-    def __init__(self, stack, application, tools, address, device):
-        self.stack, self.application, self.tools = stack, application, tools
-        self.address, self.device = address, device
-        self.background = []
+    def __init__(self, stack, application, target, args):
+        self.stack, self.application, self.target = stack, application, target
+        self.tools, self.address, self.device = args.tools, args.address, args.device
 
     def inject(self, step):
         how = getattr(self, "do_" + step["class"].replace("-", "_"), self.by_crash_tool)
         return how(step)
-
-    def cure(self, step):
-        """What a step leaves behind in a process that did not die of it goes with the process."""
-        if not step.get("cure"):
-            return
-        for server in step["servers"]:
-            self.stack.command("crash", "kill", server)
 
     # --- signals ---
 
@@ -70,12 +64,17 @@ class Injector:
         what = "kill " + " ".join(step["servers"])
         if again:
             what += f", {' '.join(again['servers'])} {(last - first) / 1e6:.1f} ms later"
-        return {"time_ns": last, "first_ns": first, "injected": 1, "activated": True, "fault": what}
+        return {"time_ns": last, "first_ns": first, "injected": 1, "activated": 1, "manifested": True, "fault": what}
 
     def need_keeper(self):
         """Nothing starts eft-rs again if nobody watches it: then its death is the stack's."""
-        if not os.path.exists(os.path.join(os.path.dirname(self.stack.eft), "eft-keeper")):
-            raise Impossible("nobody brings eft-rs back: without it the stack ends")
+        pid = self.stack.status()["pid"]
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+            parent = f.read().rpartition(")")[2].split()[1]
+        with open(f"/proc/{parent}/comm", encoding="ascii", errors="replace") as f:
+            name = f.read().strip()
+        if name not in ("eft-keeper", "systemd"):
+            raise Impossible("nobody brings eft-rs back: the stack ends with it")
 
     def pid(self, server):
         try:
@@ -90,26 +89,28 @@ class Injector:
             self.need_keeper()
         pid, now = self.pid(server), time.time_ns()
         os.kill(pid, signal.SIGSTOP)
-        return {"time_ns": now, "injected": 1, "activated": True, "fault": f"stop {server}"}
+        return {"time_ns": now, "injected": 1, "activated": 1, "manifested": True, "fault": f"stop {server}"}
 
     # --- the crash tool ---
 
     def by_crash_tool(self, step):
-        """Any other class is the crash tool's."""
-        server, kind = step["servers"][0], step["class"]
-        words = ["crash", kind, server, "--seed", str(step["seed"]), "--json", *step.get("options", [])]
-        before = time.time_ns()
-        rc, out, error = self.stack.command(*words, timeout=60)
-        if rc == 2:
-            raise Impossible(f"eft crash has no class {kind}: {error.splitlines()[0] if error else ''}")
-        said = last_json(out)
-        if rc != 0 or not said:
-            raise Failed(error)
-        activated = said.get("activated")
+        """Any other class is the crash tool's. It watches the victim, too, and kills what outlives the watch."""
+        server, kind, window = step["servers"][0], step.get("tool", step["class"]), step["watch_ms"]
+        words = ["crash", kind, server, "--seed", str(step["seed"]), "--window", str(window), "--after", "kill", "--json"]
+        now = time.time_ns()
+        rc, out, error = self.stack.command(*words, *step.get("options", []), timeout=60 + window / 1000)
+        if rc == USAGE:
+            raise Impossible(f"eft crash {kind}: {error.splitlines()[0] if error else 'unknown'}")
+        said = next((json.loads(line) for line in reversed(out.splitlines()) if line.startswith("{")), {})
+        if not said.get("injected"):
+            # The victim was not what it must be; a run without a fault stays in the books as one.
+            return {"time_ns": now, "injected": 0, "activated": 0, "manifested": False, "fault": error or said}
+        faults = said.get("faults") or [said]
         return {
-            "time_ns": said.get("time_ns", before),
-            "injected": said.get("injected", 1),
-            "activated": activated if isinstance(activated, (bool, int)) else None,
+            "time_ns": said.get("time_ns", now),
+            "injected": len(faults),
+            "activated": sum(f.get("activated") is True for f in faults),
+            "manifested": bool(said.get("manifested")),
             "fault": said,
         }
 
@@ -118,49 +119,68 @@ class Injector:
     def do_update(self, step):
         server, before = step["servers"][0], time.time_ns()
         rc, _, error = self.stack.command("update", server)
-        if rc == 2:
+        if rc == USAGE:
             raise Impossible("eft has no command update")
         if rc != 0:
             raise Failed(error)
-        return {"time_ns": before, "injected": 1, "activated": True, "fault": f"update {server}"}
+        return {"time_ns": before, "injected": 1, "activated": 1, "manifested": True, "fault": f"update {server}"}
 
     def do_byzantine(self, step):
         """An application that writes into all that it may write, then dies; see tests/proc/badapp.py."""
         now = time.time_ns()
         badapp = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "proc", "badapp.py")
-        done = self.application(
-            ["/usr/bin/python3", badapp, step["mode"], str(step["seed"]), step["peer"], str(step["port"])], timeout=60
-        )
+        host, port = self.target
+        done = self.application([sys.executable, badapp, step["mode"], str(step["seed"]), host, str(port)], timeout=60)
         if done.returncode not in (0, -signal.SIGKILL, 128 + signal.SIGKILL):
             raise Failed(f"badapp: {done.stdout[-200:]}")
-        return {"time_ns": now, "injected": 1, "activated": True, "fault": f"application: {step['mode']}"}
+        return {"time_ns": now, "injected": 1, "activated": 1, "manifested": False, "fault": f"application: {step['mode']}"}
 
     def do_network(self, step):
         """Frames that nobody should send, and a death among them."""
         now = time.time_ns()
-        if step["mode"] == "flood":
-            tool = [f"{self.tools}/flood", self.device, self.address, "7000", "40000", "40000", str(step["seed"])]
-        else:
-            tool = [f"{self.tools}/hostile", self.device, self.address, "7000", step["mode"], "20000", str(step["seed"])]
+        tool = [f"{self.tools}/flood", self.device, self.address, str(PORTS["echo"]), "20000", "20000", str(step["seed"])]
+        tool += [step["mode"], PEER]
         with subprocess.Popen(tool, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             last = self.kill(step["servers"], 1) if step["servers"] else now
-            said, _ = process.communicate(timeout=60)
+            said, _ = process.communicate()
             if process.returncode != 0:
                 raise Failed(said[-200:])
         what = f"{step['mode']}: {said.strip()}" + "".join(f"; kill {s}" for s in step["servers"])
-        return {"time_ns": last, "injected": 1, "activated": True, "fault": what}
+        return {"time_ns": last, "injected": 1, "activated": 1, "manifested": bool(step["servers"]), "fault": what}
 
     def do_resource(self, step):
-        """A server has no more of something (prlimit), then dies: so does its successor start."""
+        """A server may have no more of something (prlimit) while an application comes; then it dies of nothing else, and
+        the application must be served."""
         server, (what, limit) = step["servers"][0], step["limit"]
         pid, now = self.pid(server), time.time_ns()
-        done = subprocess.run(["prlimit", "--pid", str(pid), f"--{what}={limit}"], capture_output=True, text=True, check=False)
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
+            ids = {line.split()[0]: line.split()[1] for line in f if line.startswith(("Uid:", "Gid:"))}
+        # As the server's user: root in a container may not have CAP_SYS_RESOURCE.
+        who = ["setpriv", f"--reuid={ids['Uid:']}", f"--regid={ids['Gid:']}", "--clear-groups"]
+        done = subprocess.run(
+            [*who, "prlimit", "--pid", str(pid), f"--{what}={limit}"], capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise Failed(done.stderr)
-        return {"time_ns": now, "injected": 1, "activated": None, "fault": f"{server}: {what} {limit}"}
+        served = []
+
+        def attach():
+            try:
+                served.append(self.application(["nc", "-z", "-w", "20", *map(str, self.target)], 30).returncode)
+            except Failed as error:
+                served.append(str(error))
+
+        thread = threading.Thread(target=attach)
+        thread.start()
+        thread.join(step["watch_ms"] / 1000)
+        last = self.kill([server], 1)
+        thread.join(40)
+        problem = "" if served == [0] else f"an application was not served: {served}"
+        found = {"time_ns": last, "first_ns": now, "injected": 1, "activated": 1, "manifested": True}
+        return found | {"fault": f"{server}: {what} {limit}, killed", "problem": problem}
 
     def do_quiet(self, _step):
-        return {"time_ns": time.time_ns(), "injected": 0, "activated": False, "fault": "nothing"}
+        return {"time_ns": time.time_ns(), "injected": 0, "activated": 0, "manifested": False, "fault": "nothing"}
 
 
 

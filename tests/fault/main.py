@@ -59,19 +59,23 @@ class Run:
         self.meta = {"seed": args.seed, "commit": revision(), "machine": machine(), "date": time.strftime("%Y-%m-%d")}
         self.began = time.monotonic()
 
-    def left(self):
-        done = {x["run"] for x in read(self.results) if "run" in x}
-        return [s for s in plan.steps(self.name, self.args.seed, self.runs) if s["run"] not in done]
+    def next_steps(self):
+        """Of the next session; none if there were enough."""
+        records = [x for x in read(self.results) if "run" in x]
+        return plan.next_steps(self.campaign, self.args.seed, records, self.runs)
 
-    def progress(self, left, at_first):
-        done = at_first - left
-        seconds = (time.monotonic() - self.began) / done * left if done else 0
-        ready = self.runs - left
-        print(f"{self.name}: {ready} of {self.runs} runs, about {seconds / 60:.0f} min left", file=sys.stderr, flush=True)
+    def done(self):
+        return self.campaign.done([x for x in read(self.results) if "run" in x])
+
+    def progress(self, at_first):
+        done, unit = self.done(), self.campaign.unit
+        seconds = (time.monotonic() - self.began) / (done - at_first) * (self.runs - done) if done > at_first else 0
+        left = f", about {seconds / 60:.0f} min left" if seconds else ""
+        print(f"{self.name}: {done} of {self.runs} {unit}{left}", file=sys.stderr, flush=True)
 
     def session(self, number, steps):
         path = self.args.path or self.campaign.path
-        slow = sum(s.get("watch", 0) for s in steps)
+        slow = sum(s.get("watch_ms", 0) for s in steps) / 1000
         chosen = {
             "campaign": self.name,
             "session": number,
@@ -81,6 +85,7 @@ class Run:
             "settle": self.args.settle,
             "warm_up": self.campaign.warm_up,
             "hammer": self.campaign.hammer,
+            "fresh": self.campaign.fresh,
             "limit": round(240 + self.args.settle + slow + 10 * len(steps)),
             "steps": steps,
         }
@@ -107,17 +112,15 @@ class Run:
 
     def carry_out(self):
         """Exit status: 0, or of a session that says that the campaign is not possible here."""
-        steps = self.left()
-        at_first, vain = len(steps), 0
         number = max((x["session"] for x in read(self.results)), default=-1) + 1
-        while steps and vain < 3:
-            self.progress(len(steps), at_first)
-            rc = self.session(number, steps[: self.campaign.size])
+        at_first, vain = self.done(), 0
+        while (steps := self.next_steps()) and vain < 3:
+            self.progress(at_first)
+            rc = self.session(number, steps)
             number += 1
             if rc in (77, IMPOSSIBLE):
                 return rc
-            before, steps = len(steps), self.left()
-            vain = vain + 1 if len(steps) == before else 0
+            vain = vain + 1 if self.next_steps() == steps else 0
         return 0
 
     def summary(self):

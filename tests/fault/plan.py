@@ -4,11 +4,11 @@
 A plan is a list of steps, numbered by "run"; the same seed gives the same list, and a longer one begins with the shorter.
 """
 
+import collections
 import itertools
 import random
 
 SERVERS = ("driver", "ip", "tcp", "udp", "pf", "syscall")
-MUTATIONS = "bitflip nop source destination pointer branch condition offbyone immediate init argument".split()
 BADAPP = ("counters", "slots", "queue", "page", "bell", "close", "die")
 RESOURCES = (("nofile", "16:16"), ("as", "1:1"), ("memlock", "0:0"), ("stack", "65536:65536"))
 
@@ -56,40 +56,41 @@ def rs(seed, run):
 
 
 def hang(seed, run):
-    return step(run, ("stop", "spin")[run // len(SERVERS) % 2], [turn(seed, run, SERVERS)])
-
-
-def mutate(seed, run):
-    rng, server = seeded(seed, run), turn(seed, run, SERVERS)
-    return step(run, rng.choice(MUTATIONS), [server], seed=rng.getrandbits(31), watch=3, cure=True, check_idle=True)
-
-
-def newtos(seed, run):
-    rng = seeded(seed, run)
     server = turn(seed, run, SERVERS)
-    return step(run, "minix", [server], seed=rng.getrandbits(31), watch=5, cure=True, check_idle=True)
+    if run // len(SERVERS) % 2:
+        return step(run, "spin", [server], seed=seeded(seed, run).getrandbits(31), watch_ms=5000)
+    return step(run, "stop", [server])
 
 
-def of_tool(kind):
+def fault(seed, run):
+    """Each ends by a fault, in one way after the other."""
+    kind = ("segv", "abort", "exit")[run // len(SERVERS) % 3]
+    return step(run, kind, [turn(seed, run, SERVERS)], seed=seeded(seed, run).getrandbits(31), watch_ms=3000)
+
+
+def of_tool(tool, watch_ms, *options):
+    """A class of `eft crash`, for each server in turn."""
+
     def make(seed, run):
         rng, server = seeded(seed, run), turn(seed, run, SERVERS)
-        return step(run, kind, [server], seed=rng.getrandbits(31), watch=1, cure=True, check_idle=True)
+        made = step(run, tool, [server], seed=rng.getrandbits(31), watch_ms=watch_ms, check_idle=True)
+        return made | {"options": list(options)}
 
     return make
 
 
 def byzantine(seed, run):
     rng, mode = seeded(seed, run), turn(seed, run, BADAPP)
-    return step(run, "byzantine", [], component=mode, mode=mode, seed=rng.getrandbits(31), watch=0.3, expected=[])
+    return step(run, "byzantine", [], component=mode, mode=mode, seed=rng.getrandbits(31), expected=[])
 
 
 def resource(seed, run):
     rng = seeded(seed, run)
-    return step(run, "resource", [turn(seed, run, SERVERS)], limit=rng.choice(RESOURCES), watch=1, cure=True, check_idle=True)
+    return step(run, "resource", [turn(seed, run, SERVERS)], limit=rng.choice(RESOURCES), watch_ms=1000, check_idle=True)
 
 
 def network(seed, run):
-    rng, mode = seeded(seed, run), turn(seed, run, ("flood", "syn", "rst", "ack", "malformed", "fragments"))
+    rng, mode = seeded(seed, run), turn(seed, run, ("syn", "rst", "ack", "malformed", "fragments"))
     servers = [rng.choice(SERVERS)] if run % 2 else []
     return step(run, "network", servers, component=mode, mode=mode, seed=rng.getrandbits(31))
 
@@ -103,53 +104,85 @@ def pf(seed, run):
 
 
 def quiet(_seed, run):
-    return step(run, "quiet", [], component="nobody", expected=[], watch=0.5)
+    return step(run, "quiet", [], component="nobody", expected=[])
 
 
 def sample(seed, run):
     """A little of everything, in one session."""
-    makers = (kill, pairs, kill, hang, pf, kill)
+    makers = (kill, pairs, fault, byzantine, kill, hang, network, pf, resource)
     return makers[run % len(makers)](seed, run // len(makers)) | {"run": run}
 
 
 class Campaign:
     """`runs` is how many the bar wants. `size`: runs of one session, before the stack is taken down and looked at. `bar`:
-    name of a value of summary.py -> what it must be at least ("min") or at most ("max")."""
+    name of a value of summary.py -> what it must be at least ("min") or at most ("max"). `fresh`: a run that did harm is the
+    last of its session, so that none is blamed for what another did. `counts`: what of the runs counts: all; "manifested",
+    those in which the fault showed; "component", the same, of the component that has the least."""
 
-    def __init__(self, make, runs, bar, size=100, path="tap", warm_up=True, hammer=False):
-        self.make, self.runs, self.bar, self.size = make, runs, bar, size
-        self.path, self.warm_up, self.hammer = path, warm_up, hammer
+    def __init__(self, make, runs, bar, size=100, path="tap", counts="runs", warm_up=True, hammer=False, fresh=False):
+        self.make, self.runs, self.bar, self.size, self.path = make, runs, bar, size, path
+        self.counts, self.warm_up, self.hammer, self.fresh = counts, warm_up, hammer, fresh
+
+    @property
+    def unit(self):
+        return {"runs": "runs", "manifested": "manifested faults", "component": "manifested faults of each component"}[self.counts]
+
+    def done(self, records):
+        if self.counts == "runs":
+            return len(records)
+        shown = [r["component"] for r in records if r["manifested"]]
+        return len(shown) if self.counts == "manifested" else min(shown.count(s) for s in SERVERS)
 
 
 ZERO = ("connections_lost", "wrong_bytes", "app_errors", "leaks", "manual", "false_restarts")
 WHOLE = {name: ("max", 0) for name in ZERO}
 GAPS = {"gap_p50_ms": ("max", 1), "gap_p99_ms": ("max", 10), "peer_timeouts": ("max", 0)}
 CONTAINED = {"wrong_bytes": ("max", 0), "manual": ("max", 0), "reachable_percent": ("min", 99), "leaks": ("max", 0)}
+MUTATED = CONTAINED | {"alive_percent": ("min", 95)}
+NEWTOS = {"transparent_percent": ("min", 95), "reachable_percent": ("min", 100), "manual": ("max", 0)}
+BLOCKED = {"let_through": ("max", 0), "hammered": ("min", 1000)}
+CODE = {"path": "checked", "size": 20, "fresh": True}
 
 CAMPAIGNS = {
     "kill": Campaign(kill, 2000, WHOLE | GAPS),
     "pairs": Campaign(pairs, 300, WHOLE),
+    "fault": Campaign(fault, 180, WHOLE, size=36),
     "rs": Campaign(rs, 300, WHOLE),
     "hang": Campaign(hang, 240, WHOLE | {"gap_p99_ms": ("max", 150)}, size=60),
-    "mutate": Campaign(
-        mutate, 3600, CONTAINED | {"alive_percent": ("min", 95), "least_manifested": ("min", 200)}, size=20, path="checked"
-    ),
+    "mutate": Campaign(of_tool("mutate", 3000), 200, MUTATED, counts="component", **CODE),
     "newtos": Campaign(
-        newtos, 100, {"transparent": ("min", 95), "reachable": ("min", 100), "manual": ("max", 0)}, size=10, path="checked"
+        of_tool("mutate", 10000, "--mode", "minix", "--count", "100"), 100, NEWTOS, counts="manifested", **CODE
     ),
-    "message": Campaign(of_tool("message"), 300, CONTAINED, size=20, path="checked"),
-    "wildwrite": Campaign(of_tool("wildwrite"), 300, CONTAINED, size=20, path="checked"),
+    "message": Campaign(of_tool("message", 1000), 300, CONTAINED, **CODE),
+    "wildwrite": Campaign(of_tool("wildwrite", 1000), 300, CONTAINED, **CODE),
     "byzantine": Campaign(byzantine, 210, WHOLE, size=35),
-    "resource": Campaign(resource, 120, CONTAINED | {"connections_lost": ("max", 0)}, size=24),
+    "resource": Campaign(resource, 120, WHOLE, size=24),
     "network": Campaign(network, 120, WHOLE, size=24, path="checked"),
     "lossy": Campaign(kill, 120, WHOLE, size=30, path="lossy"),
     "update": Campaign(update, 100, WHOLE | {"gap_p99_ms": ("max", 1), "peer_retransmissions": ("max", 0)}),
-    "pf": Campaign(pf, 300, WHOLE | {"let_through": ("max", 0), "hammered": ("min", 1000)}, hammer=True),
+    "pf": Campaign(pf, 300, WHOLE | BLOCKED, hammer=True),
     "fused": Campaign(lambda seed, run: step(run, "kill", ["tcp"], component="fused"), 100, WHOLE, path="fused"),
-    "sample": Campaign(sample, 36, WHOLE | {"let_through": ("max", 0), "hammered": ("min", 1000)}, hammer=True),
+    "sample": Campaign(sample, 36, WHOLE | BLOCKED, hammer=True),
     "quiet": Campaign(quiet, 60, WHOLE, size=60, warm_up=False),
 }
 
 
 def steps(campaign, seed, runs):
     return [CAMPAIGNS[campaign].make(seed, run) for run in range(runs)]
+
+
+def next_steps(campaign, seed, records, wanted):
+    """What the next session does, after these records: none if there are enough of them. A component that has shown
+    enough faults waits for the others, if that is what counts."""
+    if campaign.done(records) >= wanted:
+        return []
+    known, found = {r["run"] for r in records}, []
+    shown = collections.Counter(r["component"] for r in records if r["manifested"])
+    for run in itertools.count():
+        made = campaign.make(seed, run)
+        full = campaign.counts == "component" and shown[made["component"]] >= wanted
+        if run not in known and not full:
+            found.append(made)
+        if len(found) == campaign.size or (campaign.counts == "runs" and run == wanted - 1):
+            return found
+    return []

@@ -29,6 +29,10 @@ class Broken(Exception):
     """The stack is beyond healing."""
 
 
+class Spoilt(Exception):
+    """It goes on, but what comes next might be the doing of what was."""
+
+
 def wait_until(condition, limit):
     end = time.monotonic() + limit
     while not condition():
@@ -43,7 +47,7 @@ class Session:
         self.args, self.plan = args, plan
         self.stack = observe.Stack(args.eft, args.stack)
         self.applications = dict(word.split("=") for word in args.applications.split())
-        self.injector = inject.Injector(self.stack, self.application, args.tools, args.address, args.device)
+        self.injector = inject.Injector(self.stack, self.application, flows.source(), args)
         with open(f"{args.folder}/nginx/www/data", "rb") as f:
             self.content = f.read()
         ssh = ["ssh", "-tt", "-F", "none", "-i", f"{args.folder}/key", "-p", "2222", "-o", "StrictHostKeyChecking=no"]
@@ -56,21 +60,30 @@ class Session:
     def application(self, command, timeout):
         """A program under the stack, to its end."""
         space = ["nsenter", f"--net=/run/netns/{self.args.stack}"]
-        return subprocess.run(
-            [*space, self.args.eft, "run", "--name", self.args.stack, "--", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                [*space, self.args.eft, "run", "--name", self.args.stack, "--", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise inject.Failed(f"{command[0]} did not end in {timeout} s") from error
 
     def write(self, record):
         with open(self.args.output, "a", encoding="utf-8") as f:
             f.write(json.dumps(record) + "\n")
 
     # --- before ---
+
+    def restarts(self):
+        try:
+            return {server["name"]: server["restarts"] for server in self.stack.status()["servers"]}
+        except observe.NotUp:
+            return {}
 
     def epochs(self):
         return {name: server["epoch"] for name, server in self.stack.servers().items()}
@@ -150,6 +163,7 @@ class Session:
         return wait_until(lambda: self.moving(since), HEAL) and wait_until(self.running, HEAL)
 
     def run(self, step):
+        restarts = self.restarts()
         before, counters, begin = self.epochs(), observe.peer_counters(), time.monotonic()
         for attempt in range(20):  # a server that is just coming back
             try:
@@ -160,21 +174,18 @@ class Session:
                     raise Broken(f"cannot inject {step}: {error}") from error
                 time.sleep(0.05)
         injected = time.monotonic()
-        # All that the plan asks for, and in any case until everything moves again.
-        wait_until(lambda: self.events(begin) or not self.running(), step.get("watch", 0))
-        healed = self.heal(max(injected, time.monotonic()) if step.get("watch") else injected)
-        after = self.epochs() if self.running() else {}
-        gone, uncalled = judge.replaced(before, after, step.get("expected", before))
-        if healed and step.get("cure"):
-            self.injector.cure(step)
-            healed = self.heal(time.monotonic())
+        healed = self.heal(injected)
+        after = self.epochs() if healed else {}
+        gone, uncalled = judge.replaced(before, after, step["expected"])
         time.sleep(seeded(self.plan["seed"], step["run"]).uniform(0.5, 1.5) * self.plan["spacing"])
         idle_alive = all(f.check() for f in self.flows if isinstance(f, flows.Idle)) if step.get("check_idle") else True
         end = time.monotonic()
         events = self.events(begin)
+        if done.get("problem"):
+            events.append({"time": end, "flow": "application", "event": "lost", "detail": done["problem"]})
         stalls = {f.kind: f.longest_stall(begin, end) for f in self.flows}
         slowest = max(stalls, key=stalls.get)
-        manifested = bool(gone) or bool(events) or not healed or not idle_alive or step["class"] in ("kill", "stop", "update")
+        manifested = done["manifested"] or bool(uncalled) or bool(events) or not healed or not idle_alive
         now = observe.peer_counters()
         record = {
             "run": step["run"],
@@ -194,6 +205,7 @@ class Session:
             "slowest": slowest,
             "replaced": sorted(gone),
             "uncalled": sorted(uncalled),
+            "restarts": {name: n - restarts.get(name, 0) for name, n in self.restarts().items() if n != restarts.get(name, 0)},
             "events": events[:20],
             "peer": {name: now[name] - counters[name] for name in now},
         }
@@ -208,6 +220,8 @@ class Session:
             print(f"    {event['flow']}: {event['event']}: {event['detail']}", flush=True)
         if not healed:
             raise Broken(f"run {step['run']}")
+        if self.plan["fresh"] and (record["outcome"] not in ("masked", "transparent") or record["corrupt"]):
+            raise Spoilt(f"run {step['run']}")
 
     # --- after ---
 
@@ -301,6 +315,8 @@ def main():
             session.run(step)
     except Broken as error:
         problem = str(error)
+    except Spoilt:
+        pass
     except inject.Impossible as error:
         print(f"not possible: {error}", flush=True)
         status = 3

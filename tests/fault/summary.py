@@ -48,8 +48,7 @@ def count(runs):
     found = {
         "runs": len(runs),
         "injected": sum(r["injected"] for r in runs),
-        # Where it cannot be known, a fault is taken for activated only if it showed.
-        "activated": sum(int(r["manifested"] if r["activated"] is None else r["activated"]) for r in runs),
+        "activated": sum(r["activated"] for r in runs),
         "manifested": sum(r["manifested"] for r in runs),
     }
     found |= {name: sum(r["outcome"] == name for r in runs) for name in judge.OUTCOMES}
@@ -89,12 +88,13 @@ def summarize(campaign, lines, meta):
     found["gap_p50_ms"], found["gap_p99_ms"] = found["gap_ms"]["p50"], found["gap_ms"]["p99"]
     found["reachable_percent"] = 100 * (shown - found["unreachable"] - found["manual"]) / shown if shown else None
     found["alive_percent"] = 100 * alive / shown if shown else None
-    found["least_manifested"] = min((c["manifested"] for c in found["per_component"].values()), default=0)
+    found["transparent_percent"] = 100 * found["transparent"] / shown if shown else None
     found["bounds_percent"] = {
         "a connection was lost": bound(found["lost"] + found["unreachable"] + found["manual"], len(runs)),
         "bytes were wrong": bound(sum(bool(r["corrupt"]) for r in runs), len(runs)),
         "not reachable": bound(found["unreachable"] + found["manual"], len(runs)),
     }
+    found["done"] = CAMPAIGNS[campaign].done(runs)
     found["failures"] = failures(runs, sessions)
     found |= meta
     found["bar"] = bars(campaign, found)
@@ -126,7 +126,8 @@ def bars(campaign, found):
     """Each bar of the campaign with what was reached. A number that is missing is a bar missed, and so is a run. On
     a busy machine ("untimed") times are shown and not judged."""
     wanted = found.get("wanted", 0)
-    result = [{"name": "runs", "min": wanted, "found": found["runs"], "met": found["runs"] >= wanted > 0}]
+    done = found["done"]
+    result = [{"name": CAMPAIGNS[campaign].unit, "min": wanted, "found": done, "met": done >= wanted > 0}]
     for name, (kind, limit) in CAMPAIGNS[campaign].bar.items():
         value = found.get(name)
         met = value is not None and (value >= limit if kind == "min" else value <= limit)

@@ -26,7 +26,7 @@ def record(**more):
         "component": "tcp",
         "class": "kill",
         "injected": 1,
-        "activated": True,
+        "activated": 1,
         "manifested": True,
         "outcome": "transparent",
         "corrupt": 0,

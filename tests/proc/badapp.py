@@ -50,7 +50,8 @@ def fill_bells():
         except OSError:
             continue
         if s.family == socket.AF_UNIX and s.type == socket.SOCK_DGRAM:
-            while LIBC.syscall(SYS_SENDTO, s.fileno(), b"x", 1, 0x4040, None, 0) == 1:
+            # Whoever is awake empties it all the time: then it is a flood, and has an end.
+            while filled < 100000 and LIBC.syscall(SYS_SENDTO, s.fileno(), b"x", 1, 0x4040, None, 0) == 1:
                 filled += 1
         s.close()
     if filled == 0:
