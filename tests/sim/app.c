@@ -62,6 +62,7 @@ static struct up_slot *open_slot(struct sim_socket *k)
     up->arg0 = 0;
     up->flags = 0;
     k->sent = k->received = k->stalled = k->paused = 0;
+    k->dead = false;
     k->shut = k->eof = k->reset = k->refused = false;
     k->options = 0;
     return up;
@@ -155,6 +156,13 @@ void socket_close(struct sim_socket *k, bool abort)
     k->stage = STAGE_CLOSE;
 }
 
+void socket_die(struct sim_socket *k)
+{
+    k->dead = true;
+    k->refused = false;
+    k->stage = STAGE_DONE;
+}
+
 /* --- data --- */
 
 /* Address of stream offset `o` in a ring, in the region `base`, and how many bytes follow there. */
@@ -221,7 +229,8 @@ static bool receive(struct sim_socket *k)
         kick(k);
     }
     k->eof = (nxt & OFF_MARK) != 0 && read == (nxt & OFF_MASK);
-    if (k->eof && k->received != k->expected)
+    /* What a program wrote before it died arrives, unless an error says that it did not. */
+    if (k->eof && k->received != (k->peer != NULL && k->peer->dead ? k->peer->sent : k->expected))
         fail(k, "the stream ends too early");
     return moved || k->eof != was;
 }
@@ -304,6 +313,9 @@ static void opened(struct sim_socket *k)
     if (result == 0) {
         if (load_acquire(&k->down->state) < SOCK_ESTABLISHED)
             fail(k, "replied, and is in state %u", k->down->state);
+        /* Behind all that an earlier connection of this slot had (libchan/edge/app.h). */
+        if (k->up->rx_read < k->down->rx_base)
+            shm_store_release(&k->up->rx_read, k->down->rx_base);
         k->stage = STAGE_OPTION;
         return;
     }

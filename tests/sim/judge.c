@@ -85,6 +85,13 @@ static void judge_tcp(struct sim *s, const struct stack *st)
     for (unsigned i = 0; i < st->apps; i++) {
         const struct tcp_app *a = t->app[i];
 
+        if (st->app[i].dead) {
+            none(s, st->number, a != NULL, "dead applications are held");
+            for (unsigned k = SIM_TCP; k <= SIM_UDP; k++)
+                none(s, st->number, !st->app[i].done[k] && !host_app_done(st->component[k], i),
+                     "components have not let go of a dead application");
+            continue;
+        }
         if (a->up_space.free_pages != (l.up_udp_blocks - l.up_tcp_blocks) / APP_PAGE ||
             a->down_space.free_pages != (l.down_tcp_end - l.down_tcp_blocks) / APP_PAGE)
             sim_fail(s, "stack %u: blocks of application %u are missing", st->number, i);

@@ -9,7 +9,7 @@
 #include "scenario.h"
 #include "sim.h"
 
-enum { PAIRS = 24, PORT = 7777, SIMULTANEOUS_PORT = 9000, BOUND_PORT = 10000 };
+enum { PAIRS = 24, ROUNDS = 6, PORT = 7777, SIMULTANEOUS_PORT = 9000, BOUND_PORT = 10000 };
 
 bool scenario_clean;
 
@@ -19,7 +19,8 @@ struct pair {
     struct plan plan[2];
     uint64_t at; /* when it is opened */
     bool simultaneous;
-    bool met; /* the accepting end is known */
+    bool met;    /* the accepting end is known */
+    bool mortal; /* the program of end[0] dies */
 };
 
 struct run {
@@ -31,7 +32,11 @@ struct run {
     unsigned pairs, claims, claims_made;
     uint64_t claim_at; /* the next call of accept() */
     struct sim_socket listener;
-    bool refusals; /* addresses may not be resolved, hosts be away */
+    bool refusals;                   /* addresses may not be resolved, hosts be away */
+    unsigned round;                  /* of connections, in the same slots */
+    unsigned client, server, mortal; /* applications; mortal: of stack 0, that dies */
+    uint64_t dies_at;                /* NEVER: it does not, or is dead */
+    bool cookies, trouble;           /* every handshake is one; frames may be lost or repeated */
 };
 
 /* --- what is drawn --- */
@@ -132,9 +137,10 @@ static void draw_pairs(struct run *u)
     u->pairs = many ? 6 + (unsigned)rng_below(r, PAIRS - 6) : 1 + (unsigned)rng_below(r, 4);
     for (unsigned i = 0; i < u->pairs; i++) {
         struct pair *p = &u->pair[i];
+        struct stack *st = u->s->stack;
         const uint64_t bytes = scale(r, many ? 10 : 1000, many ? 10 : 8);
 
-        p->at = u->s->now + rng_below(r, spread);
+        *p = (struct pair){.at = u->s->now + rng_below(r, spread)};
         for (unsigned k = 0; k < 2; k++)
             draw_plan(r, &p->plan[k], bytes);
         for (unsigned k = 0; k < 2; k++) {
@@ -148,6 +154,14 @@ static void draw_pairs(struct run *u)
                 other->stall_ns != 0 || other->read_max != 0 || other->pause_ns != 0;
         }
         p->simultaneous = rng_chance(r, 0.05);
+        p->mortal = u->dies_at != NEVER && rng_chance(r, 0.5);
+        socket_init(&p->end[0], &st[0], p->mortal ? u->mortal : u->client, i);
+        socket_init(&p->end[1], &st[1], u->server, 1 + PAIRS + i);
+        /* A cookie is no state: an ACK that was lost leaves one end alone with the connection until
+         * it speaks; and what it says may be an RST's cause. */
+        if (p->mortal || (u->cookies && u->refusals))
+            for (unsigned k = 0; k < 2; k++)
+                p->plan[k].resets = p->plan[k].keepalive = true;
         if (!p->simultaneous)
             u->claims++;
     }
@@ -181,9 +195,9 @@ static void configure(struct stack_config *cfg, void *arg)
     cfg->tcp_sndbuf = 4096u << rng_below(r, 7);
     cfg->tcp_autotune = rng_chance(r, 0.5);
     cfg->tcp_ecn = (uint8_t)rng_below(r, 3);
-    /* Not always: a cookie is no state, so that a handshake whose last ACK is lost may fail, and
-     * the echo of a connection that has ended may look like a new one. */
     cfg->tcp_syncookies = rng_chance(r, 0.5) ? CONFIG_COOKIES_ON : CONFIG_COOKIES_OFF;
+    if (rng_chance(r, 0.15))
+        cfg->tcp_syncookies = CONFIG_COOKIES_ALWAYS;
     cfg->tcp_mtu_probing = (uint8_t)rng_below(r, 3);
     cfg->tcp_pacing = rng_chance(r, 0.7);
     cfg->tcp_dsack = rng_chance(r, 0.8);
@@ -204,7 +218,7 @@ static void open_pair(struct run *u, unsigned i)
 {
     struct sim *s = u->s;
     struct pair *p = &u->pair[i];
-    const uint16_t port = (uint16_t)(SIMULTANEOUS_PORT + 2 * i);
+    const uint16_t port = (uint16_t)(SIMULTANEOUS_PORT + 2 * (u->round * PAIRS + i));
 
     p->end[0].plan = p->plan[0];
     p->end[0].expect = p->plan[1].pattern;
@@ -212,13 +226,14 @@ static void open_pair(struct run *u, unsigned i)
     if (!p->simultaneous) {
         /* An accepted connection is known by its port, which could come again too soon. */
         if (p->plan[0].resets || p->plan[1].resets)
-            p->end[0].bind_port = (uint16_t)(BOUND_PORT + i);
+            p->end[0].bind_port = (uint16_t)(BOUND_PORT + u->round * PAIRS + i);
         socket_connect(&p->end[0], &s->stack[1], PORT);
         return;
     }
     p->end[1].plan = p->plan[1];
     p->end[1].expect = p->plan[0].pattern;
     p->end[1].expected = p->plan[0].to_send;
+    p->end[1].peer = &p->end[0];
     p->end[0].bind_port = port;
     p->end[1].bind_port = port + 1;
     socket_connect(&p->end[0], &s->stack[1], port + 1);
@@ -230,32 +245,78 @@ static void open_pair(struct run *u, unsigned i)
 static void meet(struct run *u, unsigned c)
 {
     struct sim_socket *k = &u->claim[c];
+    const uint16_t port = k->down->remote.port;
 
     for (unsigned i = 0; i < u->pairs; i++) {
         struct pair *p = &u->pair[i];
         const struct sim_socket *o = &p->end[0];
 
-        if (p->met || p->simultaneous || o->stage == STAGE_NONE ||
-            o->down->local.port != k->down->remote.port || o->down->generation != o->generation)
+        if (p->met || p->simultaneous || o->stage == STAGE_NONE)
+            continue;
+        if (o->bind_port != 0 ? o->bind_port != port
+                              : o->down->local.port != port || o->down->generation != o->generation)
             continue;
         p->met = true;
         u->claim_taken[c] = true;
         k->plan = p->plan[1];
         k->expect = p->plan[0].pattern;
         k->expected = p->plan[0].to_send;
+        k->peer = &p->end[0];
         return;
     }
+    if (u->cookies || u->round != 0) {
+        /* Of a former round, reset before it was accepted; or a late ACK of a connection that is
+         * over, whose cookie was good. Somebody else waits for this call of accept(). */
+        socket_close(k, true);
+        u->claim_taken[c] = true;
+        u->claims++;
+    }
+}
+
+/* The program whose hour has come, with all that it had open. */
+static bool die(struct run *u)
+{
+    if (u->s->now < u->dies_at)
+        return false;
+    u->dies_at = NEVER;
+    sim_kill_app(&u->s->stack[0], u->mortal);
+    for (unsigned i = 0; i < u->pairs; i++) {
+        struct pair *p = &u->pair[i];
+
+        if (p->mortal) {
+            if (p->at != NEVER && p->simultaneous) /* the other end has not begun, either */
+                socket_die(&p->end[1]);
+            p->at = NEVER;
+            socket_die(&p->end[0]);
+        }
+    }
+    return true;
+}
+
+/* accept() */
+static bool claim(struct run *u)
+{
+    for (unsigned c = 0; c < PAIRS; c++) {
+        if (!gone(&u->claim[c]))
+            continue;
+        u->claim[c].peer = NULL;
+        u->claim[c].expect = 0;
+        u->claim_taken[c] = false;
+        socket_claim(&u->claim[c], &u->listener);
+        u->claims_made++;
+        return true;
+    }
+    return false;
 }
 
 static bool step(struct run *u)
 {
     struct sim *s = u->s;
-    bool did = false;
+    bool did = die(u);
 
     if (u->listener.stage == STAGE_LISTEN && !socket_replied(&u->listener))
         return false;
-    if (u->claims_made < u->claims && s->now >= u->claim_at) {
-        socket_claim(&u->claim[u->claims_made++], &u->listener);
+    if (u->claims_made < u->claims && s->now >= u->claim_at && claim(u)) {
         if (rng_chance(&u->rng, 0.3))
             u->claim_at = s->now + rng_below(&u->rng, 20 * SIM_MS);
         did = true;
@@ -287,7 +348,7 @@ static bool step(struct run *u)
         }
     }
     did |= socket_step(&u->listener, &u->rng);
-    for (unsigned c = 0; c < u->claims_made; c++) {
+    for (unsigned c = 0; c < PAIRS; c++) {
         did |= socket_step(&u->claim[c], &u->rng);
         if (u->claim[c].stage == STAGE_OPTION && !u->claim_taken[c]) {
             meet(u, c);
@@ -303,6 +364,8 @@ static uint64_t next_time(const struct run *u)
 
     if (u->claims_made < u->claims && u->claim_at > u->s->now && u->claim_at < next)
         next = u->claim_at;
+    if (u->dies_at < next)
+        next = u->dies_at;
     for (unsigned i = 0; i < u->pairs; i++) {
         const struct pair *p = &u->pair[i];
 
@@ -314,7 +377,7 @@ static uint64_t next_time(const struct run *u)
             next = at < next ? at : next;
         }
     }
-    for (unsigned c = 0; c < u->claims_made; c++) {
+    for (unsigned c = 0; c < PAIRS; c++) {
         const uint64_t at = socket_next(&u->claim[c]);
 
         next = at < next ? at : next;
@@ -335,7 +398,7 @@ static bool finished(const struct run *u)
         if (!p->met && !p->plan[0].resets && !p->plan[1].resets)
             return false;
     }
-    for (unsigned c = 0; c < u->claims_made; c++)
+    for (unsigned c = 0; c < PAIRS; c++)
         if (u->claim_taken[c] && u->claim[c].stage != STAGE_DONE)
             return false;
     return true;
@@ -348,7 +411,7 @@ static void stuck(struct run *u, const char *why)
     sim_fail(u->s, "%s", why);
     if (sim_quiet)
         return;
-    for (unsigned i = 0; i < u->pairs + u->claims_made; i++) {
+    for (unsigned i = 0; i < u->pairs + PAIRS; i++) {
         const struct sim_socket *k = i < u->pairs ? &u->pair[i].end[0] : &u->claim[i - u->pairs];
 
         if (!gone(k))
@@ -400,7 +463,7 @@ static void turns(struct run *u, bool (*over)(const struct run *u), uint64_t lim
 
 static bool all_closed(const struct run *u)
 {
-    for (unsigned c = 0; c < u->claims_made; c++)
+    for (unsigned c = 0; c < PAIRS; c++)
         if (!gone(&u->claim[c]))
             return false;
     return u->listener.stage == STAGE_DONE;
@@ -415,7 +478,7 @@ static bool at_rest(const struct run *u)
 static void close_all(struct run *u)
 {
     u->claims = u->claims_made;
-    for (unsigned c = 0; c < u->claims_made; c++)
+    for (unsigned c = 0; c < PAIRS; c++)
         if (u->claim[c].stage == STAGE_WAIT)
             socket_cancel(&u->claim[c]);
         else if (!gone(&u->claim[c]) && u->claim[c].stage != STAGE_CLOSE)
@@ -423,18 +486,43 @@ static void close_all(struct run *u)
     socket_close(&u->listener, false);
 }
 
+static void count_bytes(const struct run *u, struct result *result)
+{
+    for (unsigned i = 0; i < PAIRS; i++)
+        result->bytes +=
+            u->pair[i].end[0].received + u->pair[i].end[1].received + u->claim[i].received;
+}
+
+/* Other connections, in the same slots, while the last of the former ones may still be dying. */
+static void next_round(struct run *u)
+{
+    u->round++;
+    u->claims = u->claims_made = 0;
+    for (unsigned c = 0; c < PAIRS; c++) {
+        struct sim_socket *k = &u->claim[c];
+
+        k->received = 0;
+        u->claims_made += k->stage == STAGE_WAIT;
+        if (!gone(k) && k->stage != STAGE_WAIT && k->stage != STAGE_CLOSE)
+            socket_close(k, true);
+    }
+    draw_pairs(u);
+}
+
 static void populate(struct run *u)
 {
     struct sim *s = u->s;
-    const unsigned client = sim_add_app(&s->stack[0]);
-    const unsigned server = sim_add_app(&s->stack[1]);
 
-    for (unsigned i = 0; i < PAIRS; i++) {
-        socket_init(&u->pair[i].end[0], &s->stack[0], client, i);
-        socket_init(&u->pair[i].end[1], &s->stack[1], server, 1 + PAIRS + i);
-        socket_init(&u->claim[i], &s->stack[1], server, 1 + i);
+    u->client = sim_add_app(&s->stack[0]);
+    u->server = sim_add_app(&s->stack[1]);
+    u->dies_at = NEVER;
+    if (rng_chance(&u->rng, 0.25)) {
+        u->mortal = sim_add_app(&s->stack[0]);
+        u->dies_at = s->now + scale(&u->rng, SIM_MS, 12);
     }
-    socket_init(&u->listener, &s->stack[1], server, 0);
+    for (unsigned i = 0; i < PAIRS; i++)
+        socket_init(&u->claim[i], &s->stack[1], u->server, 1 + i);
+    socket_init(&u->listener, &s->stack[1], u->server, 0);
     u->claim_at = s->now + (rng_chance(&u->rng, 0.3) ? scale(&u->rng, SIM_MS, 10) : 0);
     draw_pairs(u);
     /* The queue of those who wait for accept() may overflow. */
@@ -465,9 +553,16 @@ void scenario_run(uint64_t seed, const char *trace, struct result *result)
     if (!scenario_clean)
         draw_crashes(&u.rng, &s.crash);
     u.refusals |= s.crash.chance > 0;
+    u.cookies = s.stack[1].cfg.tcp_syncookies == CONFIG_COOKIES_ALWAYS;
     populate(&u);
 
+    const unsigned rounds = rng_chance(&u.rng, 0.1) ? 1 + (unsigned)rng_below(&u.rng, ROUNDS) : 1;
     turns(&u, finished, SIM_START + 7200 * SIM_S);
+    while (!s.failed && u.round + 1 < rounds) {
+        count_bytes(&u, result);
+        next_round(&u);
+        turns(&u, finished, s.now + 7200 * SIM_S);
+    }
     judge_clean(&s);
     if (!s.failed) {
         close_all(&u);
@@ -481,9 +576,7 @@ void scenario_run(uint64_t seed, const char *trace, struct result *result)
     }
     if (!s.failed)
         judge_rest(&s);
-    for (unsigned i = 0; i < PAIRS; i++)
-        result->bytes +=
-            u.pair[i].end[0].received + u.pair[i].end[1].received + u.claim[i].received;
+    count_bytes(&u, result);
     if (s.failed && !sim_quiet)
         judge_explain(&s);
     result->crashes = s.crashes;

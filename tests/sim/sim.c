@@ -57,6 +57,8 @@ static void start(struct stack *st, unsigned i, enum rs_end end)
 
     if (kinds[i] == &tcp_ops)
         tcp_dispose(c);
+    for (unsigned app = 0; app < st->apps; app++)
+        st->app[app].done[i] |= host_app_done(c, app);
     host_reset(c);
     if (kinds[i] == &driver_ops) {
         struct driver *d = c->state;
@@ -69,8 +71,13 @@ static void start(struct stack *st, unsigned i, enum rs_end end)
         fprintf(stderr, "%s cannot start\n", kinds[i]->name);
         abort();
     }
-    for (unsigned app = 0; app < st->apps; app++)
+    for (unsigned app = 0; app < st->apps; app++) {
+        if (st->app[app].done[i])
+            continue;
         host_add_app(c, app, 1);
+        if (st->app[app].dead)
+            host_app_gone(c, app);
+    }
 }
 
 static void died(struct stack *st, unsigned i)
@@ -205,6 +212,16 @@ unsigned sim_add_app(struct stack *st)
     for (unsigned i = 0; i < SIM_COMPONENTS; i++)
         host_add_app(st->component[i], app, 1);
     return app;
+}
+
+void sim_kill_app(struct stack *st, unsigned app)
+{
+    st->app[app].dead = true;
+    st->sim->event = "an application died before this";
+    /* The successor of one that is away is told when it starts. */
+    for (unsigned i = 0; i < SIM_COMPONENTS; i++)
+        if (!st->down[i])
+            host_app_gone(st->component[i], app);
 }
 
 unsigned sim_turn(struct sim *s)

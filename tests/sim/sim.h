@@ -15,7 +15,7 @@
 
 #include "tests/harness/host.h"
 
-enum { SIM_STACKS = 2, SIM_COMPONENTS = 5 }; /* driver, ip, pf, tcp, udp */
+enum { SIM_STACKS = 2, SIM_APPS = 4, SIM_COMPONENTS = 5 }; /* driver, ip, pf, tcp, udp */
 enum { SIM_DRIVER, SIM_IP, SIM_PF, SIM_TCP, SIM_UDP };
 #define SIM_US    1000ull
 #define SIM_MS    1000000ull
@@ -107,6 +107,9 @@ struct stack {
         uint16_t gso_size;
     } reading;
     unsigned apps;
+    struct {
+        bool dead, done[SIM_COMPONENTS]; /* done: that component has let go of it */
+    } app[SIM_APPS];
 };
 
 struct crashes {
@@ -145,6 +148,8 @@ uint64_t sim_next(const struct sim *s);
 const char *sim_late(const struct sim *s);
 /* A new application of the stack: its number. */
 unsigned sim_add_app(struct stack *st);
+/* Its process dies: what it had open is closed as the kernel would. */
+void sim_kill_app(struct stack *st, unsigned app);
 /* A property does not hold. Printed with the virtual time. */
 void sim_fail(struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -225,7 +230,9 @@ struct sim_socket {
     uint16_t bind_port; /* 0: none */
     unsigned options;   /* that have been set */
     uint64_t sent, received;
-    uint64_t wake; /* does nothing before */
+    const struct sim_socket *peer; /* whose program may die; NULL: does not */
+    bool dead;                     /* with its program */
+    uint64_t wake;                 /* does nothing before */
     uint64_t stalled, paused;
     bool shut, eof, reset, refused;
 };
@@ -238,6 +245,8 @@ void socket_claim(struct sim_socket *k, const struct sim_socket *listener);
 void socket_connect(struct sim_socket *k, const struct stack *to, uint16_t port);
 void socket_cancel(struct sim_socket *k);
 void socket_close(struct sim_socket *k, bool abort);
+/* Its program has died. */
+void socket_die(struct sim_socket *k);
 /* Reads, writes, notices; checks every byte. True: it did something. Before the first call on an
  * open socket plan, expect and expected are set. */
 bool socket_step(struct sim_socket *k, struct rng *rng);
