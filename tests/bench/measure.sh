@@ -12,8 +12,12 @@
 #                       TAP that is all of it but for ksoftirqd, which is added
 #   background_percent  what of a processor others used meanwhile: when it is much, believe nothing
 #   polling             processes of our side that used more than half a processor with nothing to do
+#   processes           processor time of each program and server of our side, µs per operation
 #   syscalls_per_op     system calls of our side, with BENCH_COUNT=yes: in a run of its own, because
 #                       counting slows every call of the machine down; null: perf cannot count them
+#   program_syscalls_per_op    of these, those of the program under test
+#
+# The workload idle is no load at all, for SECONDS: its operation is a second.
 #
 # STACK_DRIVER, STACK_SHAPE: tests/tools/stack.sh. BENCH_OURS, BENCH_PEER: processors, as for taskset; all
 # of our side, servers included, runs on the one, and all of the peer on the other.
@@ -45,22 +49,31 @@ used() {
     say $(($(awk '$1 == "usage_usec" { print $2 }' "$group/cpu.stat") + soft))
 }
 busy() { awk -v hz="$(getconf CLK_TCK)" '/^cpu / { printf "%.0f", ($2 + $3 + $4 + $7 + $8) * 1e6 / hz }' /proc/stat; }
-# ours: the processes of our side, as a list for perf.
-ours() { { if [ "$STACK_SIDE" = eft ]; then stack_pids; fi && ip netns pids "$STACK"; } | sort -un | paste -sd, -; }
-# ran PIDS: what each of them has run, ns.
-ran() { for pid in ${1//,/ }; do say "$pid $(cut -d' ' -f1 "/proc/$pid/schedstat" 2>/dev/null || say 0)"; done; }
+# servers, programs: the processes of our side.
+servers() { if [ "$STACK_SIDE" = eft ]; then stack_pids; fi; }
+programs() { ip netns pids "$STACK" | sort -n | grep -vxF "$(servers)" || :; }
+# ran PID…: what each of them has run, all threads, ns.
+ran() { for pid; do say "$pid $(cat "/proc/$pid/task"/*/schedstat 2>/dev/null | awk '{ n += $1 } END { printf "%.0f", n }')"; done; }
+# grown FILE: by how much more since ran wrote FILE; for the same processes.
+grown() {
+    local pids
+    mapfile -t pids < <(cut -d' ' -f1 "$1")
+    ran "${pids[@]}" | awk 'NR == FNR { was[$1] = $2; next } { printf "%s %.0f\n", $1, $2 - was[$1] }' "$1" -
+}
+# named: with the name of the process in place of its number.
+named() { while read -r pid ns; do say "$(cat "/proc/$pid/comm") $ns"; done; }
 
 # who_polls: with everything in place and no load, who uses a processor? A window of 0.3 s.
 who_polls() {
-    ran "$1" >"$T/ran"
+    ran "$@" >"$T/ran"
     sleep 0.3
-    ran "$1" | awk 'NR == FNR { was[$1] = $2; next } $2 - was[$1] > 150e6 { print $1 }' "$T/ran" - |
-        while read -r pid; do cat "/proc/$pid/comm"; done
+    grown "$T/ran" | named | awk '$2 > 150e6 { print $1 }'
 }
 
 # What of the load's report counts.
 as_json() {
     case $workload in
+    idle) jq -cn --argjson seconds "$seconds" '{value: 0, ops: $seconds}' ;;
     bulk-*) jq -c '{value, ops: (.bytes / 65536)}' ;;
     rtt-*) jq -c '{value: .p50_us, p99_us, ops, lost}' ;;
     redis*) awk -F'"' -v n="$requests" '/^"GET"/ { printf "{\"value\": %s, \"p99_us\": %s, \"ops\": %d}\n", $4, $14 * 1000, n }' ;;
@@ -133,25 +146,34 @@ multi-4)
     for port in 7001 7002 7003 7004; do serve $port "$RR" serve $port; done
     rr tcp 7001 64 4
     ;;
+idle)
+    serve 7000 "$RR" serve 7000
+    load=(sleep "$seconds")
+    ;;
 *) fail "unknown workload $workload" ;;
 esac
 
-pids=$(ours)
-polling=$(who_polls "$pids" | jq -cRn '[inputs]')
+mapfile -t pids < <(servers && programs)
+polling=$(who_polls "${pids[@]}" | jq -cRn '[inputs]')
+ran "${pids[@]}" >"$T/ran"
 busy_start=$(busy) used_start=$(used) at=$(now_ms)
 in_peer "${load[@]}" >"$T/report" 2>"$T/load.log" || fail "$(cat "$T/report" "$T/load.log")"
 used=$(($(used) - used_start)) busy=$(($(busy) - busy_start)) elapsed=$(($(now_ms) - at))
 result=$(as_json <"$T/report")
+processes=$(grown "$T/ran" | named | jq -cRn --argjson ops "$(jq .ops <<<"$result")" 'reduce (inputs / " ") as [$name, $ns] ({}; .[$name] += ($ns | tonumber) / 1e3 / $ops)')
 [ -n "$result" ] || fail "no result: $(cat "$T/report")"
 
-calls=null
+counted() { awk -F, -v ops="$ops" '/raw_syscalls/ && $1 ~ /^[0-9]+$/ { n = $1 } END { printf "%.4f", n / ops }' "$1"; }
+calls=null program_calls=null
 if [ "${BENCH_COUNT:-}" = yes ] && perf stat -e raw_syscalls:sys_enter true 2>/dev/null; then
-    perf stat -x, -o "$T/perf" -e raw_syscalls:sys_enter -p "$pids" -- \
+    count=(perf stat -x ',' -e raw_syscalls:sys_enter)
+    "${count[@]}" -o "$T/perf-all" -p "$(IFS=, && say "${pids[*]}")" -- \
+        "${count[@]}" -o "$T/perf-programs" -p "$(programs | paste -sd, -)" -- \
         nsenter --net="/run/netns/$PEER" -- "${load[@]}" >"$T/counted" 2>"$T/load.log" || fail "$(cat "$T/load.log")"
     ops=$(as_json <"$T/counted" | jq .ops)
-    calls=$(awk -F, -v ops="$ops" '/raw_syscalls/ && $1 ~ /^[0-9]+$/ { printf "%.4f", $1 / ops }' "$T/perf")
+    calls=$(counted "$T/perf-all") program_calls=$(counted "$T/perf-programs")
 fi
-jq -c --argjson used $used --argjson others $((busy > used ? (busy - used) / 10 / elapsed : 0)) --argjson calls "${calls:-null}" \
-    --argjson polling "$polling" '. + {cpu_us_per_op: ($used / .ops), syscalls_per_op: $calls,
-    background_percent: $others, polling: $polling}' <<<"$result"
+jq -c --argjson used $used --argjson others $((busy > used ? (busy - used) / 10 / elapsed : 0)) --argjson calls "$calls" \
+    --argjson program "$program_calls" --argjson polling "$polling" --argjson processes "$processes" '. + {cpu_us_per_op: ($used / .ops), processes: $processes,
+    syscalls_per_op: $calls, program_syscalls_per_op: $program, background_percent: $others, polling: $polling}' <<<"$result"
 stack_end
