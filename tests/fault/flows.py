@@ -325,7 +325,7 @@ class Ssh(Child):
 
 
 class Bulk(Child):
-    """stream.py in one direction. With `end_well`, all that was sent is counted, hashed and compared."""
+    """stream.py in one direction. When it is finished, all that was sent is counted, hashed and compared."""
 
     SEEDS = 1 << 32
 
@@ -366,28 +366,54 @@ class Bulk(Child):
         self.end_process()
 
 
-def source():
-    """(address, port) of a server at the peer that answers each connection with 100 kB."""
-    listener = socket.create_server(("0.0.0.0", 0))
+class Programs(Child):
+    """Programs under the stack that come, fetch something from the peer, and go. `command` is to end with address and
+    port."""
 
-    def serve():
+    SIZE = 100000
+
+    def __init__(self, address, seed, command):
+        super().__init__(address, seed)
+        self.content = self.rng.randbytes(self.SIZE)
+        self.listener = socket.create_server(("0.0.0.0", 0))
+        self.target = ("10.9.0.1", self.listener.getsockname()[1])
+        self.command = [*command, *map(str, self.target)]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
         while True:
-            s, _ = listener.accept()
+            s, _ = self.listener.accept()
             try:
                 with s:
-                    s.settimeout(5)
-                    s.recv(1000)
-                    s.sendall(bytes(100000))
+                    s.settimeout(PATIENCE)
+                    s.sendall(self.content)
+                    s.shutdown(socket.SHUT_WR)
+                    s.recv(1)
             except OSError:
-                pass  # what its clients do is not judged
+                pass  # what came is judged by what the program prints
 
-    threading.Thread(target=serve, daemon=True).start()
-    return "10.9.0.1", listener.getsockname()[1]
+    def traffic(self):
+        self.start_process(self.command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        try:
+            got, _ = self.process.communicate(timeout=2 * PATIENCE)
+        except subprocess.TimeoutExpired as error:
+            self.process.kill()
+            self.process.communicate()
+            raise OSError("a program did not end") from error
+        if self.process.returncode != 0:
+            raise OSError(f"a program failed: {got[-100:]!r}")
+        if got != self.content:
+            whole = len(got) >= self.SIZE or not self.content.startswith(got)
+            raise Corrupt("of what a program fetched") if whole else OSError(f"{len(got)} bytes of {self.SIZE}")
+        self.beat()
+        self.stopping.wait(0.1)
 
 
-def workload(address, seed, content, ssh):
-    """All flows of RECOVERY's mixed workload; not started."""
+def workload(address, seed, content, ssh, program):
+    """All flows of the mixed workload; not started. `content`: of the file that nginx serves. `ssh`, `program`: the commands
+    of Ssh and Programs."""
     made = [Bulk(address, seed, "pull"), Bulk(address, seed + 1, "push"), Ssh(address, seed + 2, ssh)]
+    made.append(Programs(address, seed + 9, program))
     made += [Http(address, seed + 3 + i, content) for i in range(2)]
     for i, kind in enumerate((Ticks, Talk, Churn, HalfClosed, Datagrams, Dns, Idle, Idle, Idle)):
         made.append(kind(address, seed + 10 + i))

@@ -33,8 +33,8 @@ class Failed(Exception):
 class Injector:
     """Faults for one stack. `application` runs a program under it; `target`: a port at the peer that sends a lot."""
 
-    def __init__(self, stack, application, target, args):
-        self.stack, self.application, self.target = stack, application, target
+    def __init__(self, stack, application, args):
+        self.stack, self.application, self.target = stack, application, None
         self.tools, self.address, self.device = args.tools, args.address, args.device
 
     def inject(self, step):

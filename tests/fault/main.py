@@ -12,6 +12,7 @@ import tempfile
 import time
 
 import plan
+import report
 import summary
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -186,6 +187,7 @@ def main():
     if args.seed is None:
         args.seed = int.from_bytes(os.urandom(3), "big")
     found, status = everything(args) if args.campaign == "all" else one(args.campaign, args)
+    print(f"for a browser: {report.write(args.dir)}", file=sys.stderr)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
             json.dump(found, f)

@@ -150,7 +150,7 @@ class Recorder:
         )
         return [kill["gap_ms"] for kill in json.loads(said.stdout)["kills"]] if moments else []
 
-    def rate(self, at, before=100, after=400, bin_ms=2):
+    def rate(self, at, before=200, after=600, bin_ms=10):
         """[ms from the moment, bytes, packets] for each bin."""
         said = subprocess.run(
             [self.gaps, "rate", self.file, "--before-ms", str(before), "--after-ms", str(after), "--bin-ms", str(bin_ms), str(at)],

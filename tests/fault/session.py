@@ -47,7 +47,7 @@ class Session:
         self.args, self.plan = args, plan
         self.stack = observe.Stack(args.eft, args.stack)
         self.applications = dict(word.split("=") for word in args.applications.split())
-        self.injector = inject.Injector(self.stack, self.application, flows.source(), args)
+        self.injector = inject.Injector(self.stack, self.application, args)
         with open(f"{args.folder}/nginx/www/data", "rb") as f:
             self.content = f.read()
         ssh = ["ssh", "-tt", "-F", "none", "-i", f"{args.folder}/key", "-p", "2222", "-o", "StrictHostKeyChecking=no"]
@@ -57,12 +57,15 @@ class Session:
         self.records, self.moments, self.calm = [], [], []
         self.quiet, self.recorder, self.hammer = {}, None, None
 
+    def under_stack(self, *command):
+        space = ["nsenter", f"--net=/run/netns/{self.args.stack}"]
+        return [*space, self.args.eft, "run", "--name", self.args.stack, "--", *command]
+
     def application(self, command, timeout):
         """A program under the stack, to its end."""
-        space = ["nsenter", f"--net=/run/netns/{self.args.stack}"]
         try:
             return subprocess.run(
-                [*space, self.args.eft, "run", "--name", self.args.stack, "--", *command],
+                self.under_stack(*command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -97,7 +100,8 @@ class Session:
     def begin_flows(self, number):
         """All flows, running. `number` tells their seeds apart."""
         seed = seeded(self.plan["seed"], f"{self.plan['session']}.{number}").getrandbits(32)
-        self.flows = flows.workload(self.args.address, seed, self.content, self.ssh)
+        self.flows = flows.workload(self.args.address, seed, self.content, self.ssh, self.under_stack("nc", "-d", "-w", "30"))
+        self.injector.target = next(f.target for f in self.flows if isinstance(f, flows.Programs))
         for flow in self.flows:
             flow.start()
         steady = [f for f in self.flows if f.steady]
