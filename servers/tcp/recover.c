@@ -17,6 +17,8 @@
 
 #include <errno.h>
 
+enum { RING_SHIFT_MOST = 30 }; /* log2 of a ring's bytes */
+
 void tcp_recover_begin(struct tcp *t)
 {
     t->walk = 0;
@@ -50,7 +52,7 @@ static int reserve(struct ring_space *s, const struct tcp_ring *r)
     for (unsigned i = 0; i < 2; i++) {
         if (r->shift[i] == 0)
             continue;
-        if (r->shift[i] > 30 || tcp_ring_reserve(s, r->page[i], r->shift[i]) != 0) {
+        if (r->shift[i] > RING_SHIFT_MOST || tcp_ring_reserve(s, r->page[i], r->shift[i]) != 0) {
             if (i == 1 && r->shift[0])
                 tcp_ring_release(s, r->page[0], r->shift[0]);
             return -EINVAL;
@@ -59,13 +61,22 @@ static int reserve(struct ring_space *s, const struct tcp_ring *r)
     return 0;
 }
 
+/* Numbers that no server of ours writes, whatever the checksum says. */
+static bool odd(const struct tcp_record *r)
+{
+    return r->kind > TCP_KIND_DEAD || r->state >= TCP_STATES || r->snd_wscale > 14 ||
+           r->rcv_wscale > 14 || r->sndbuf_shift > RING_SHIFT_MOST ||
+           r->rcvbuf_shift > RING_SHIFT_MOST || (r->mss && r->mss < 64) ||
+           (r->maxseg && r->maxseg < 64);
+}
+
 /* Attaches the record to its slot and blocks. Negative: it does not hold; nothing is attached. */
 static int take_over(struct tcp *t, struct tcp_conn *k)
 {
     unsigned app = k->r.app, rx_app = k->r.rx_app;
     uint32_t slot = k->r.slot;
     k->r.app = k->r.rx_app = TCP_NO_APP;
-    if (k->r.kind > TCP_KIND_DEAD || k->r.state >= TCP_STATES)
+    if (odd(&k->r))
         return -EINVAL;
     if (app != TCP_NO_APP && (!app_present(t, app, k->r.app_generation) || slot >= t->layout.n_tcp))
         return -EINVAL;
