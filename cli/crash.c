@@ -8,6 +8,8 @@
  */
 #include "crash.h"
 
+#include "recovery/crash/again.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -148,6 +150,9 @@ static void print_line(struct json_object *l)
     } else {
         printf(", lived on; then %s", json_text(l, "cleanup"));
     }
+    struct json_object *again = json_member(l, "again");
+    if (again != NULL)
+        printf("; its successors killed %zu times", json_object_array_length(again));
     if (json_member(l, "last_end") != NULL)
         printf("; eft-rs: %s, back after %.2f ms", json_text(l, "last_end"),
                (double)json_number(l, "gap_ns") / 1e6);
@@ -183,12 +188,13 @@ static int experiment(struct experiment *e, bool json)
 int command_crash(int argc, char **argv)
 {
     struct options o;
-    const char *after = "kill", *mode = "guided";
+    const char *after = "kill", *mode = "guided", *where = "any";
     struct experiment e = {.window_ms = UINT64_MAX, .seed = UINT64_MAX, .count = 1};
     const struct more_option more[] = {
         {.name = "seed", .number = &e.seed},   {.name = "window", .number = &e.window_ms},
         {.name = "after", .text = &after},     {.name = "mode", .text = &mode},
         {.name = "count", .number = &e.count}, {.name = "at", .text = &e.at},
+        {.name = "where", .text = &where},     {.name = "again", .number = &e.again},
     };
     int rc = options_parse_more(&o, argc, argv, OPT_JSON, more, sizeof more / sizeof more[0]);
 
@@ -204,10 +210,14 @@ int command_crash(int argc, char **argv)
         return usage_error("--after: found \"%s\", expected kill, restore or keep", after);
     if (mode_parse(mode, &e.mode) < 0)
         return usage_error("--mode: found \"%s\", expected guided or minix", mode);
+    if (where_parse(where, &e.where) < 0)
+        return usage_error("--where: found \"%s\", expected any, shared, private or stack", where);
     if (e.count < 1 || e.count > INJECT_FAULTS)
         return usage_error("--count: expected 1 to %d", INJECT_FAULTS);
+    if (e.again > AGAIN_MAX)
+        return usage_error("--again: expected at most %d", AGAIN_MAX);
     const bool watch = e.window_ms != UINT64_MAX;
-    if (e.class == CRASH_KILL && !watch)
+    if (e.class == CRASH_KILL && !watch && e.again == 0)
         return crash_kill(&o, argc - o.first - 1, argv + o.first + 1);
     if (watch && e.window_ms > 3600000)
         return usage_error("--window: expected at most 3600000 ms");

@@ -21,7 +21,9 @@ struct experiment {
     uint64_t window_ms; /* watched for so long */
     enum inject_after after;
     enum inject_mode mode;
-    uint64_t count; /* of changed instructions */
+    uint64_t count; /* of changed instructions, or wild stores */
+    enum wild_where where;
+    uint64_t again; /* so many times more, while the successor recovers */
     const char *at; /* as in struct injection */
 };
 
@@ -33,6 +35,8 @@ int experiment_run(const struct experiment *e, struct json_object *lines);
 int after_parse(const char *text, enum inject_after *after);
 /* "guided", "minix": 0 or -EINVAL. */
 int mode_parse(const char *text, enum inject_mode *mode);
+/* "any", "shared", "private", "stack": 0 or -EINVAL. */
+int where_parse(const char *text, enum wild_where *where);
 /* A seed from the kernel, for those who gave none. */
 uint64_t random_seed(void);
 

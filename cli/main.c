@@ -20,7 +20,8 @@ static const struct command commands[] = {
     {"crash", command_crash,
      "list | CLASS SERVER… [--seed N] [--window MS] [--after kill|restore|keep] [--mode "
      "guided|minix] "
-     "[--count N] [--at PLACE] [--name NAME] [--json]",
+     "[--count N] [--at PLACE] [--where any|shared|private|stack] [--again N] [--name NAME] "
+     "[--json]",
      "Breaks running servers (tcp0, ip0, …; rs) on purpose; they come back by themselves."},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -154,6 +154,10 @@ void chan_tx_publish(struct chan_tx *tx)
     tx->published = tx->tail;
     shm_store_release(&tx->out->tail, tx->tail);
     bell_due(tx->bell);
+    /* A consumer that saw a tail that was not ours takes nothing until we follow; we would come to
+     * look at its head when the queue seems full, or never. */
+    if (load_acquire(&tx->in->generation) != tx->generation)
+        refresh_head(tx);
 }
 
 uint64_t chan_tx_consumed(struct chan_tx *tx)

@@ -55,10 +55,11 @@ _Static_assert(sizeof(struct chan_out) == 128, "chan_out");
 /* In the consumer's region. */
 struct chan_in {
     uint64_t head; /* next slot to be consumed; all below are finished with all their effects */
-    uint32_t generation;
-    uint8_t pad[52];
+    uint8_t pad0[56];
+    uint32_t generation; /* on a line of its own: the producer looks at it with each batch */
+    uint8_t pad1[60];
 };
-_Static_assert(sizeof(struct chan_in) == 64, "chan_in");
+_Static_assert(sizeof(struct chan_in) == 128, "chan_in");
 
 enum { CHAN_OK = 0, CHAN_FULL = 1, CHAN_DUP = 2, CHAN_INPUTS = 64 };
 

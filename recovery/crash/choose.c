@@ -56,7 +56,6 @@ static bool try_at(const struct target *t, const struct symbols *s, struct code 
 {
     uint8_t bytes[CODE_MAX + BEHIND];
     const struct function *in = symbols_find(s, address);
-    enum crash_class c = class;
 
     if (in == NULL)
         return false;
@@ -72,8 +71,7 @@ static bool try_at(const struct target *t, const struct symbols *s, struct code 
                                      .in_function = address - in->start,
                                      .behind = bytes + len,
                                      .behind_len = avail - len};
-    if (class == CRASH_MUTATE)
-        c = (enum crash_class)(MUTATE_FIRST + random_below(r, MUTATE_LAST - MUTATE_FIRST + 1));
+    const enum crash_class c = crash_class_draw(class, r);
     *f = (struct fault){
         .class = c, .address = address, .offset = address - s->base, .len = len, .point.fd = -1};
     memcpy(f->before, bytes, len);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "class.h"
 
+#include "random.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -24,6 +26,27 @@ static const struct crash_kind kinds[CRASH_CLASSES] = {
     [CRASH_INIT] = {"init", MEANS_MUTATE, "the initialisation of a local variable left out"},
     [CRASH_ARGUMENT] = {"argument", MEANS_MUTATE, "an argument of a call not set"},
     [CRASH_MUTATE] = {"mutate", MEANS_MUTATE, "any of flip to argument"},
+    [CRASH_WILD] = {"wild", MEANS_WILD, "random stores to memory that it may write"},
+    [CRASH_GARBAGE] = {"garbage", MEANS_MESSAGE, "a message of random bytes"},
+    [CRASH_RANGE] = {"range", MEANS_MESSAGE, "an offset, length or number out of range"},
+    [CRASH_OPCODE] = {"opcode", MEANS_MESSAGE, "a kind of message that there is not"},
+    [CRASH_REPLAY] = {"replay", MEANS_MESSAGE,
+                      "an old message once more, or an old number or epoch"},
+    [CRASH_TAIL] = {"tail", MEANS_MESSAGE, "2^32 messages that it did not write"},
+    [CRASH_HEAD] = {"head", MEANS_MESSAGE, "2^32 messages that it did not get, taken as read"},
+    [CRASH_MESSAGE] = {"message", MEANS_MESSAGE, "any of garbage to head"},
+    [CRASH_DESCRIPTORS] = {"descriptors", MEANS_LIMIT, "no new descriptor (RLIMIT_NOFILE)"},
+    [CRASH_MEMORY] = {"memory", MEANS_LIMIT, "no new mapping (RLIMIT_AS)"},
+    [CRASH_MEMLOCK] = {"memlock", MEANS_LIMIT, "no new locked page (RLIMIT_MEMLOCK)"},
+    [CRASH_JUMP] = {"jump", MEANS_BYZANTINE, "an application's ring counter jumps by 2^32"},
+    [CRASH_BACK] = {"back", MEANS_BYZANTINE, "an application's ring counter runs backwards"},
+    [CRASH_OVERLAP] = {"overlap", MEANS_BYZANTINE,
+                       "an application claims more than its ring holds"},
+    [CRASH_REQUEST] = {"request", MEANS_BYZANTINE, "an application makes a random request"},
+    [CRASH_WORK] = {"work", MEANS_BYZANTINE, "an application's work queue names what is not there"},
+    [CRASH_RELEASE] = {"release", MEANS_BYZANTINE,
+                       "an application lets go of a socket that it uses"},
+    [CRASH_BYZANTINE] = {"byzantine", MEANS_BYZANTINE, "any of jump to release"},
     [CRASH_SPIN] = {"spin", MEANS_STUB,
                     "a jump to itself where it executes: it uses time for nothing"},
 };
@@ -42,4 +65,21 @@ int crash_class_parse(const char *name, enum crash_class *c)
         }
     }
     return -EINVAL;
+}
+
+enum crash_class crash_class_draw(enum crash_class c, struct random *r)
+{
+    static const struct {
+        enum crash_class any, first, last;
+    } groups[] = {
+        {CRASH_MUTATE, CRASH_FLIP, CRASH_ARGUMENT},
+        {CRASH_MESSAGE, CRASH_GARBAGE, CRASH_HEAD},
+        {CRASH_BYZANTINE, CRASH_JUMP, CRASH_RELEASE},
+    };
+
+    for (unsigned i = 0; i < sizeof groups / sizeof groups[0]; i++)
+        if (groups[i].any == c)
+            return (enum crash_class)(groups[i].first +
+                                      random_below(r, groups[i].last - groups[i].first + 1u));
+    return c;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "inject.h"
 
+#include "limit.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -75,31 +77,72 @@ static int change_code_patiently(struct injection *i)
     return i->faults > 0 ? 0 : fail(i, -ENOENT, "found no instruction that can have this fault");
 }
 
-int inject(struct injection *i)
+/* Nothing more than it has. */
+static int limit(struct injection *i)
 {
-    int rc = symbols_read(&i->symbols, &i->target);
+    const int resource = limit_of(i->class);
+    int rc = limit_set(i->target.pid, resource, NULL, &i->old_limit);
 
     if (rc < 0)
-        return fail(i, rc, "cannot read the functions of process %d: %s", i->target.pid,
-                    strerror(-rc));
+        return rc;
+    const struct rlimit none = {.rlim_cur = 0, .rlim_max = i->old_limit.rlim_max};
+    return limit_set(i->target.pid, resource, &none, NULL);
+}
 
-    i->at_ns = watch_realtime();
-    switch (crash_kind(i->class)->means) {
+static int stores(struct injection *i, int n)
+{
+    i->stores = n > 0 ? (unsigned)n : 0;
+    if (n == -EAGAIN)
+        return fail(i, n, "no message of it was on its way");
+    if (n == -EOPNOTSUPP)
+        return fail(i, n, "not possible: it talks to itself (fused)");
+    if (n == -ENOENT)
+        return fail(i, n, "it has nothing of the kind");
+    return n < 0 ? n : 0;
+}
+
+static int by_means(struct injection *i, enum crash_means means)
+{
+    struct random r = {.state = i->seed};
+    int rc;
+
+    if ((i->app >= 0) != (means == MEANS_BYZANTINE) && means != MEANS_KILL && means != MEANS_SIGNAL)
+        return fail(i, -EINVAL, "this class is for %s",
+                    i->app >= 0 ? "servers" : "applications (app0, app1, ...)");
+    switch (means) {
     case MEANS_KILL:
     case MEANS_SIGNAL:
-        rc = fault_signal(&i->target, i->class);
-        break;
+        return fault_signal(&i->target, i->class);
+    case MEANS_LIMIT:
+        return limit(i);
+    case MEANS_WILD:
+        return stores(i, wild_write(&i->target, i->where, i->count, &r, i->store, STORES));
+    case MEANS_MESSAGE:
+        return stores(i, message_damage(&i->target, i->id, i->peers, &i->drawn, &r, i->store,
+                                        STORES, &i->witness));
+    case MEANS_BYZANTINE:
+        return stores(i, byzantine_act(&i->target, (unsigned)i->app, &i->drawn, &r, i->store,
+                                       STORES, &i->witness));
     case MEANS_STUB:
-        rc = fault_stub(&i->target, i->class, &i->symbols, &i->fault[0]);
-        i->faults = rc == 0;
-        break;
     case MEANS_MUTATE:
-        rc = change_code_patiently(i);
         break;
     }
-    return rc < 0 && i->error[0] == '\0'
-               ? fail(i, rc, "%s: %s", crash_kind(i->class)->name, strerror(-rc))
-               : rc;
+    rc = symbols_read(&i->symbols, &i->target);
+    if (rc < 0)
+        return fail(i, rc, "cannot read its functions: %s", strerror(-rc));
+    if (means == MEANS_MUTATE)
+        return change_code_patiently(i);
+    rc = fault_stub(&i->target, i->class, &i->symbols, &i->fault[0]);
+    i->faults = rc == 0;
+    return rc;
+}
+
+int inject(struct injection *i)
+{
+    i->at_ns = watch_realtime();
+    i->drawn = i->class;
+    const int rc = by_means(i, crash_kind(i->class)->means);
+    return rc < 0 && i->error[0] == '\0' ? fail(i, rc, "%s", strerror(-rc)) : rc;
 }
 
 static int64_t elapsed_ms(const struct timespec *since)
@@ -137,20 +180,39 @@ void inject_watch(struct injection *list, unsigned n, unsigned window_ms)
     }
 }
 
+/* Stores stay: what was there before would be as wild by now. */
+static bool restore(const struct injection *i)
+{
+    bool done = true;
+
+    switch (crash_kind(i->class)->means) {
+    case MEANS_STUB:
+    case MEANS_MUTATE:
+        for (unsigned k = i->faults; k-- > 0;)
+            done &= fault_restore(&i->target, &i->fault[k]) == 0;
+        return done;
+    case MEANS_SIGNAL:
+        return syscall(SYS_pidfd_send_signal, i->target.pidfd, SIGCONT, NULL, 0) == 0;
+    case MEANS_LIMIT:
+        return limit_set(i->target.pid, limit_of(i->class), &i->old_limit, NULL) == 0;
+    default:
+        return false;
+    }
+}
+
 void inject_finish(struct injection *i)
 {
     if (i->dead) {
         watch_how(i->target.pidfd, &i->end);
         return;
     }
+    if (i->error[0] != '\0') /* nothing was done */
+        i->after = AFTER_KEEP;
     switch (i->after) {
     case AFTER_KEEP:
         return;
     case AFTER_RESTORE:
-        i->restored = true;
-        for (unsigned k = i->faults; k-- > 0;)
-            i->restored &= fault_restore(&i->target, &i->fault[k]) == 0;
-        syscall(SYS_pidfd_send_signal, i->target.pidfd, SIGCONT, NULL, 0);
+        i->restored = restore(i);
         return;
     case AFTER_KILL:
         syscall(SYS_pidfd_send_signal, i->target.pidfd, SIGKILL, NULL, 0);
@@ -177,126 +239,12 @@ bool inject_is_clean(const struct injection *i, pid_t pid)
     return clean;
 }
 
-static void put(struct json_object *o, const char *key, struct json_object *value)
-{
-    json_object_object_add(o, key, value);
-}
-
-static struct json_object *hex(uint64_t v)
-{
-    char text[24];
-
-    snprintf(text, sizeof text, "0x%llx", (unsigned long long)v);
-    return json_object_new_string(text);
-}
-
-static struct json_object *code_json(const uint8_t *bytes, unsigned len, const char *name)
-{
-    char text[3 * FAULT_BYTES + 1] = "";
-    struct json_object *o = json_object_new_object();
-
-    for (unsigned i = 0; i < len; i++)
-        snprintf(text + 3 * i, 4, "%02x ", bytes[i]);
-    if (len > 0)
-        text[3 * len - 1] = '\0';
-    put(o, "bytes", json_object_new_string(text));
-    if (name[0] != '\0')
-        put(o, "text", json_object_new_string(name));
-    return o;
-}
-
-/* One fault; adds to what is known of their activation. */
-static struct json_object *fault_json(const struct fault *f, unsigned *activated, unsigned *unknown)
-{
-    struct json_object *o = json_object_new_object();
-    uint64_t at = 0;
-
-    put(o, "class", json_object_new_string(crash_kind(f->class)->name));
-    put(o, "address", hex(f->address));
-    if (f->offset != 0)
-        put(o, "offset", hex(f->offset));
-    if (f->symbol[0] != '\0')
-        put(o, "symbol", json_object_new_string(f->symbol));
-    put(o, "before", code_json(f->before, f->len, f->before_text));
-    put(o, "after", code_json(f->after, f->len, f->after_text));
-    if (f->point.fd < 0) {
-        put(o, "activated", NULL);
-        ++*unknown;
-        return o;
-    }
-    bool hit = watch_point_hit(&f->point, &at);
-    *activated += hit;
-    put(o, "activated", json_object_new_boolean(hit));
-    if (hit)
-        put(o, "activated_ns", json_object_new_uint64(at));
-    return o;
-}
-
-static const char *after_name(const struct injection *i)
-{
-    if (i->dead)
-        return "none";
-    if (i->after == AFTER_RESTORE)
-        return i->restored ? "restored" : "failed";
-    return i->after == AFTER_KILL ? "killed" : "kept";
-}
-
-static struct json_object *end_json(const struct injection *i)
-{
-    struct json_object *o = json_object_new_object();
-
-    put(o, "time_ns", json_object_new_uint64(i->dead_ns));
-    put(o, "after_ms", json_object_new_double((double)(i->dead_ns - i->at_ns) / 1e6));
-    if (i->end.known && i->end.signalled) {
-        const char *name = sigabbrev_np(i->end.number);
-        char text[16];
-        snprintf(text, sizeof text, "SIG%s", name != NULL ? name : "?");
-        put(o, "signal", json_object_new_int(i->end.number));
-        put(o, "signal_name", json_object_new_string(text));
-    } else if (i->end.known) {
-        put(o, "status", json_object_new_int(i->end.number));
-    }
-    return o;
-}
-
-struct json_object *inject_json(const struct injection *i)
-{
-    struct json_object *o = json_object_new_object(), *list = json_object_new_array();
-    const enum crash_means means = crash_kind(i->class)->means;
-    unsigned activated = 0, unknown = 0;
-
-    put(o, "class", json_object_new_string(crash_kind(i->class)->name));
-    put(o, "pid", json_object_new_int(i->target.pid));
-    put(o, "seed", json_object_new_uint64(i->seed));
-    put(o, "time_ns", json_object_new_uint64(i->at_ns));
-    put(o, "injected", json_object_new_boolean(i->error[0] == '\0'));
-    if (i->error[0] != '\0')
-        put(o, "error", json_object_new_string(i->error));
-    for (unsigned k = 0; k < i->faults; k++)
-        json_object_array_add(list, fault_json(&i->fault[k], &activated, &unknown));
-    if (means == MEANS_KILL || means == MEANS_SIGNAL)
-        put(o, "activated", json_object_new_boolean(i->error[0] == '\0')); /* by definition */
-    else
-        put(o, "activated",
-            activated > 0 ? json_object_new_boolean(true)
-            : unknown > 0 ? NULL
-                          : json_object_new_boolean(false));
-    if (means == MEANS_MUTATE) {
-        put(o, "mode", json_object_new_string(i->mode == MODE_GUIDED ? "guided" : "minix"));
-        put(o, "executed", json_object_new_uint64(i->executed));
-    }
-    put(o, "faults", list);
-    put(o, "manifested", json_object_new_boolean(i->dead));
-    put(o, "end", i->dead ? end_json(i) : NULL);
-    put(o, "cleanup", json_object_new_string(after_name(i)));
-    return o;
-}
-
 void inject_close(struct injection *i)
 {
     for (unsigned k = 0; k < i->faults; k++)
         watch_point_close(&i->fault[k].point);
     i->faults = 0;
+    witness_close(&i->witness);
     symbols_free(&i->symbols);
     target_close(&i->target);
 }

@@ -8,8 +8,10 @@
 #define EFT_CRASH_INJECT_H
 
 #include "fault.h"
+#include "stores.h"
 
 #include <json-c/json.h>
+#include <sys/resource.h>
 
 enum { INJECT_FAULTS = 128 };
 
@@ -26,7 +28,11 @@ struct injection {
     uint64_t seed;
     enum inject_after after;
     enum inject_mode mode;
-    unsigned count; /* of changed instructions */
+    unsigned count;        /* of changed instructions, or of wild stores */
+    enum wild_where where; /* of wild stores */
+    server_id id;          /* of the victim, for its messages */
+    const pid_t *peers;    /* process of each server_id; 0: none */
+    int app;               /* the victim is this application; -1: a server */
     const char *at; /* "function+0x12", or "0x12" from the program's first byte; NULL: chosen */
     /* the victim; opened by inject_open() */
     struct target target;
@@ -35,7 +41,12 @@ struct injection {
     uint64_t at_ns; /* CLOCK_REALTIME */
     struct fault fault[INJECT_FAULTS];
     unsigned faults;
-    unsigned executed; /* different instructions that it was seen to execute */
+    struct store store[STORES];
+    unsigned stores;
+    struct witness witness;
+    enum crash_class drawn;  /* of a group: which one */
+    struct rlimit old_limit; /* what the victim had */
+    unsigned executed;       /* different instructions that it was seen to execute */
     /* what became of it */
     bool dead; /* within the watch */
     uint64_t dead_ns;

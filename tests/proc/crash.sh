@@ -40,11 +40,62 @@ ends() {
     ends spin ip 'signal_name == "SIGKILL"' hang
 }
 [ "$(restarts)" = $((before + 6)) ] || fail "$(restarts) restarts, expected $((before + 6))"
+
+# --- its successor dies while it recovers, and that one's, too; two at once; no more of the machine ---
+died_early() {
+    crash kill tcp --again 2 --window 1000
+    killed=$((killed + 3))
+    says '.recovered' '.restarts == 3' '(.again | length) == 2' '.again[0].pid != .again[1].pid' \
+        '.successor != .again[1].pid'
+    jq -e '[.again[] | select(.ready | not)] | length > 0' "$T/line" >/dev/null
+}
+killed=0
+wait_for 20 "a successor dies before it is ready" died_early
+[ "$(server_field tcp restarts)" -ge $killed ] || fail "$killed deaths of tcp, and $(server_field tcp restarts) restarts"
+crash kill ip driver --window 1000
+[ "$(jq -s '[.[] | select(.recovered and .restarts == 1)] | length' "$T/line")" = 2 ] ||
+    fail "two at once: $(cat "$T/line")"
+for class in descriptors memory memlock; do
+    crash $class udp --window 10 --after restore
+    says '.injected' '.activated == null' '.cleanup == "restored"'
+done
 victim_end
 
-# --- mistakes in code: whatever comes of them, the server that has none comes back ---
 # A wrong server may say something wrong, so that the transfer that is the load proves nothing here.
 load() { { [ -n "${PIDS[victim]:-}" ] && victim_runs; } || victim_start 8; }
+
+# --- what reaches over to others: wild stores, wrong messages, an application that keeps no rule ---
+spawn ping in_peer ping -i 0.01 -q "$STACK_IP"
+# a server without work: others go on, whatever is hit
+for where in any shared private stack; do
+    crash wild udp --where $where --count 8 --window 50
+    says '.injected' '.activated' '(.stores | length) == 8' '.recovered'
+done
+says '.stores | all(.place == "[stack]")'
+# class, server, the queue that must be hit
+wrong_message() {
+    crash "$1" "$2" --window 200
+    says '.injected' '.activated' "(.stores | length) == 1 and .stores[0].before.bytes != .stores[0].after.bytes" \
+        ".stores[0].place | test(\"$3\")" '.recovered'
+}
+wrong_message garbage driver driver-ip
+wrong_message range pf pf-ip
+wrong_message opcode ip '^ip-'
+wrong_message replay driver driver-ip
+wrong_message tail driver driver-ip
+wrong_message head driver 'ip-(driver|return)'
+# the newest application is the load
+application() { eft maps --name "$STACK" --json | jq -r '[.entries[].process | select(startswith("app"))] | max'; }
+load
+crash byzantine "$(application)" --window 100
+says '.injected' '.server | startswith("app")' '.drawn' '(.stores | length) == 1'
+despawn victim
+load
+crash kill "$(application)" --window 1000
+says '.manifested' '.end.signal == 9'
+despawn victim
+
+# --- mistakes in code: whatever comes of them, the server that has none comes back ---
 activated=0
 mistake() {
     load

@@ -288,6 +288,28 @@ static void impossible_tail_resets_the_edge(void **state)
     assert_false(question.head > question.tail);
 }
 
+/* A wild store that the producer itself does not know of: its next message ends it. */
+static void foreign_tail_resets_the_edge(void **state)
+{
+    struct chan_tx question, out;
+    struct chan_rx verdict, in;
+
+    (void)state;
+    ends(&question, &verdict);
+    relay_ends(&in, &out, 1);
+    ask(&question, 1);
+    question.out->tail += 1ull << 32;
+    assert_null(chan_rx_peek(&in));
+    assert_int_equal(in.resets, 1);
+    assert_true(ask(&question, 2)); /* lost, as all that the consumer may have misunderstood */
+    assert_int_equal(question.resets, 1);
+    assert_null(chan_rx_peek(&in)); /* adopts */
+    assert_true(ask(&question, 3));
+    const struct packet *p = chan_rx_peek(&in);
+    assert_non_null(p);
+    assert_int_equal(p->chain, 3);
+}
+
 static void impossible_head_resets_the_edge(void **state)
 {
     struct chan_tx question, out;
@@ -345,6 +367,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(relay_crashes_at_every_store, NULL, teardown),
         cmocka_unit_test_setup_teardown(impossible_tail_resets_the_edge, setup, teardown),
+        cmocka_unit_test_setup_teardown(foreign_tail_resets_the_edge, setup, teardown),
         cmocka_unit_test_setup_teardown(impossible_head_resets_the_edge, setup, teardown),
         cmocka_unit_test_setup_teardown(garbage_packets_are_refused, setup, teardown),
     };
