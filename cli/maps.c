@@ -47,7 +47,9 @@ static int may(const struct party *p, region_id id, bool secret)
                id == REGION_PUBLIC(SERVER_ID(SERVER_UDP, 0));
     }
     if (p->components == 0)
-        return 1; /* rs reads what its servers say about themselves */
+        return id == REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0))
+                   ? 2
+                   : 1; /* it reads what its servers say */
     for (unsigned i = 0; i < p->components; i++) {
         enum server_kind kind = SERVER_ID_KIND(p->id[i]);
         if (secret && kind != SERVER_TCP && kind != SERVER_UDP && kind != SERVER_IP)

@@ -11,6 +11,7 @@
 #include "region.h"
 
 enum { CONFIG_INTERFACES = 8, CONFIG_ROUTES = 64, CONFIG_RULES = 256, CONFIG_USERS = 64 };
+enum { SPARES_MAX = 2, SPARES_DEFAULT = 255 };
 enum config_shape { SHAPE_SPLIT = 0, SHAPE_FUSED = 1 };
 enum config_driver { DRIVER_TAP = 1, DRIVER_XDP = 2, DRIVER_PACKET = 3 };
 
@@ -128,7 +129,9 @@ struct stack_config {
     struct config_rule rule[CONFIG_RULES];
     int16_t cpu[256]; /* by server_id; -1: not pinned */
     uint32_t spin_us; /* longest spin before sleeping; 0: sleep at once */
-    uint32_t users;   /* count; 0: everybody may use the stack */
+    uint8_t spares;   /* of each server; SPARES_DEFAULT: by its kind */
+    uint8_t reserved2[3];
+    uint32_t users; /* count; 0: everybody may use the stack */
     uint32_t user[CONFIG_USERS];
     /* sizes */
     uint32_t queue_slots;     /* of the packet edges; a power of two */

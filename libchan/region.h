@@ -43,7 +43,7 @@ int server_id_parse(const char *name, server_id *id);
 
 /* Region numbers are the same in every process of a stack.
  *   0                 none
- *   1 + id            the region of server `id`
+ *   1 + id            the region of server `id`; of rs itself: struct rs_page (edge/rs.h)
  *   256 + id          the public page of server `id` (mapped read-only by every application)
  *   512               configuration (written by rs once, before anything else starts)
  *   1024 + 4*app + k  of application `app` (0..APPS_MAX-1): k as enum app_region

@@ -393,6 +393,8 @@ int wiring_may_map(server_id reader, region_id id)
     const server_id owner = (server_id)(id - 1);
     if (owner == reader)
         return 2;
+    if (SERVER_ID_KIND(owner) == SERVER_RS)
+        return 1; /* its page, which all read */
     /* A server reads the regions of those with whom it shares an edge, and the drivers' pools where
      * payload comes from or goes to. */
     const enum server_kind other = SERVER_ID_KIND(owner);

@@ -87,6 +87,22 @@ struct server_suspect {
 };
 enum { SERVER_SUSPECTS = 7 };
 
+/* How a server ended, if by a fault: written by its signal handler (servers/run/fault.c), before it
+ * dies of the signal. Read by the successor, and for the postmortem. Kept until the next fault.
+ * Numbers of registers are those of <sys/ucontext.h>. */
+struct server_fault {
+    uint64_t epoch;    /* of the one that it happened to; stored last: all else holds. 0: none */
+    uint32_t signo;    /* 0: it ended by itself, with an error */
+    int32_t code;      /* si_code */
+    uint64_t addr;     /* si_addr */
+    uint64_t rip;      /* where */
+    uint64_t regs[23]; /* gregs */
+    uint64_t time_ns;  /* CLOCK_MONOTONIC */
+    uint32_t pid;
+    uint32_t depth;     /* entries of frame[] */
+    uint64_t frame[32]; /* return addresses, innermost first */
+};
+
 /* State that every server shows about itself, at a fixed place behind the directory of its
  * region. Written by the server; read by rs, eft and neighbours. */
 struct server_block {
@@ -110,10 +126,16 @@ struct server_block {
     uint32_t dropped;   /* items dropped for it */
     uint64_t reserved1;
     struct server_suspect suspect[SERVER_SUSPECTS];
+    /* line 4: for spares. Of a process's components only the first one's is used. */
+    uint32_t lock; /* robust futex: thread id of the one that runs; servers/run/standby.h */
+    uint8_t pad1[60];
     /* named counters, meaning per server kind (servers/run/counters.h) */
     uint64_t counter[192];
+    struct server_fault fault; /* of the process whose first component this is */
+    uint8_t pad3[24];
 };
-_Static_assert(sizeof(struct server_block) == 4 * 64 + 192 * 8, "server block");
+_Static_assert(sizeof(struct server_fault) == 488, "server fault");
+_Static_assert(sizeof(struct server_block) == 5 * 64 + 192 * 8 + 512, "server block");
 
 /* Public page of tcp and udp: all that an application may see of a server itself. */
 struct public_page {

@@ -25,6 +25,18 @@ static void want_out(struct rs *rs, struct incarnation *i, bool want)
     epoll_ctl(rs->epoll, EPOLL_CTL_MOD, i->channel.fd, &e);
 }
 
+/* RS_STANDBY is never queued, and goes when nothing is: from then on all that we have sent is in
+ * the socket, where a spare finds it whatever becomes of us. */
+static void stand_by(struct incarnation *i)
+{
+    const struct rs_message m = {.version = RS_VERSION, .op = RS_STANDBY, .to = i->process->id[0]};
+
+    if (i->standby_due && i->queue == NULL && channel_send(i->channel.fd, &m, NULL, 0) == 0) {
+        i->standby_due = false;
+        i->state = INCARNATION_STANDBY;
+    }
+}
+
 static void release(struct queued *q)
 {
     for (unsigned k = 0; k < RS_FDS; k++)
@@ -81,6 +93,8 @@ void channel_post(struct rs *rs, struct incarnation *i, struct rs_message m, con
 {
     if (i->channel.fd < 0)
         return; /* dead: its successor is told everything anew */
+    if (i->state == INCARNATION_STANDBY && i->process->wake_at == UINT64_MAX)
+        i->process->wake_at = rs_now() + SPARE_WAKE_NS;
     m.version = RS_VERSION;
     m.nfds = (uint8_t)nfds;
     if (m.map_generation != 0)
@@ -90,6 +104,10 @@ void channel_post(struct rs *rs, struct incarnation *i, struct rs_message m, con
         /* anything but "full" means that it is dead, which the pidfd will say */
         if (rc != -EAGAIN && rc != -ENOBUFS && rc != -ETOOMANYREFS)
             return;
+    }
+    if (i->state == INCARNATION_STANDBY) {
+        server_kill(i, false); /* it would not know what it must */
+        return;
     }
     enqueue(rs, i, &m, fds, nfds);
 }
@@ -106,5 +124,13 @@ void channel_writable(struct rs *rs, struct incarnation *i)
             i->queue_end = &i->queue;
         release(q);
     }
-    want_out(rs, i, false);
+    stand_by(i);
+    want_out(rs, i, i->standby_due);
+}
+
+void channel_stand_by(struct rs *rs, struct incarnation *i)
+{
+    i->standby_due = true;
+    stand_by(i);
+    want_out(rs, i, i->queue != NULL || i->standby_due);
 }

@@ -77,7 +77,8 @@ static const struct number_key number_keys[] = {
     {"tcp", &#name[sizeof "tcp"], FIELD(name, U32), false, least, most},
         CONFIG_TCP_NUMBERS(X)
 #undef X
-            {"udp", "sndbuf", FIELD(udp_sndbuf, U32), true, 4096, 16u << 20},
+            {"recovery", "spares", FIELD(spares, U8), false, 0, SPARES_MAX},
+    {"udp", "sndbuf", FIELD(udp_sndbuf, U32), true, 4096, 16u << 20},
     {"udp", "rcvbuf", FIELD(udp_rcvbuf, U32), true, 4096, 16u << 20},
 };
 
@@ -327,9 +328,9 @@ static const struct {
     const char *name;
     int (*key)(struct config_parser *p, const char *key, const char *value); /* 1: unknown */
 } sections[] = {
-    {"stack", key_stack},        {"cpu", key_cpu}, {"interface", config_key_interface},
-    {"route", config_key_route}, {"tcp", key_tcp}, {"filter", key_filter},
-    {"udp", key_none},
+    {"stack", key_stack},        {"cpu", key_cpu},       {"interface", config_key_interface},
+    {"route", config_key_route}, {"tcp", key_tcp},       {"filter", key_filter},
+    {"udp", key_none},           {"recovery", key_none},
 };
 
 static int handler(void *user, const char *section, const char *key, const char *value)
@@ -386,10 +387,11 @@ static void section_line(struct config_parser *p, const char *line)
     for (unsigned i = 0; i < sizeof sections / sizeof sections[0]; i++)
         if (strcmp(name, sections[i].name) == 0 && sections[i].key != config_key_interface)
             return;
-    config_fail(p,
-                "found section [%s], expected stack, cpu, interface NAME, route, filter, tcp or "
-                "udp",
-                name);
+    config_fail(
+        p,
+        "found section [%s], expected stack, cpu, interface NAME, route, filter, tcp, recovery or "
+        "udp",
+        name);
 }
 
 static char *reader(char *str, int num, void *stream)
@@ -422,6 +424,7 @@ static void config_clear(struct stack_config *cfg, const char *name)
         cfg->cpu[i] = CPU_DEFAULT;
     cfg->rules_generation = 1;
     cfg->queue_slots = 512;
+    cfg->spares = SPARES_DEFAULT;
     cfg->tcp_connections = 131072;
     cfg->tcp_chains = 16384;
     cfg->udp_sockets = 4096;

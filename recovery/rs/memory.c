@@ -78,6 +78,24 @@ static int create_config(struct rs *rs)
     return 0;
 }
 
+static int create_page(struct rs *rs)
+{
+    const uint64_t size = (sizeof *rs->page + 4095) & ~4095ull;
+    char name[64];
+
+    snprintf(name, sizeof name, "eft:%s:rs", rs->cfg->name);
+    int rc = keep_create(&rs->page_kept, name, size);
+    if (rc < 0)
+        return rc;
+    rs->page = map_for_writing(&rs->page_kept);
+    if (rs->page == NULL)
+        return -errno;
+    rs->page_kept.generation = 1;
+    region_format(rs->page, REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0)), SERVER_ID(SERVER_RS, 0),
+                  size, 1, 0);
+    return 0;
+}
+
 static int create_server(struct rs *rs, server_id id)
 {
     struct server *s = &rs->server[id];
@@ -149,6 +167,8 @@ int memory_create(struct rs *rs)
     unsigned n = wiring_servers(rs->cfg, ids, RS_SERVERS);
     int rc = create_config(rs);
 
+    if (rc == 0)
+        rc = create_page(rs);
     for (unsigned i = 0; i < n && rc == 0; i++)
         rc = create_server(rs, ids[i]);
     if (rc < 0) {
@@ -166,6 +186,8 @@ const struct keep *memory_find(const struct rs *rs, server_id reader, region_id 
 
     if (id == REGION_CONFIG)
         k = &rs->config[knows_secret(reader)];
+    else if (id == REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0)))
+        k = &rs->page_kept;
     else if (id >= REGION_APP_FIRST && id < REGION_IDS && rs->app[REGION_APP(id)] != NULL)
         k = &rs->app[REGION_APP(id)]->region[REGION_APP_KIND(id)];
     else if (id >= 256 && id < 256 + RS_SERVERS && rs->server[id - 256].used)

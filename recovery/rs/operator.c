@@ -104,6 +104,7 @@ static struct json_object *status_of(const struct rs *rs, const struct process *
     put_number(o, "pid", running != NULL ? (uint64_t)running->pid : 0);
     put(o, "cpu", json_object_new_int(rs->cfg->cpu[p->id[0]]));
     put_text(o, "state", state_name(p->state));
+    put_number(o, "spares", spare_count(p));
     put_number(o, "restarts", p->restarts);
     put_number(o, "hangs", p->hangs);
     put_text(o, "last_end", end_name(p->end));
@@ -166,6 +167,8 @@ static void op_maps(const struct rs *rs, struct json_object *o)
 
     put_region(regions, &rs->config[0], REGION_CONFIG, "config", SERVER_ID(SERVER_RS, 0));
     put_region(regions, &rs->config[1], REGION_CONFIG, "config+secret", SERVER_ID(SERVER_RS, 0));
+    put_region(regions, &rs->page_kept, REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0)), "rs",
+               SERVER_ID(SERVER_RS, 0));
     for (unsigned id = 0; id < RS_SERVERS; id++) {
         const struct server *s = &rs->server[id];
         if (!s->used)
@@ -195,7 +198,8 @@ static void op_maps(const struct rs *rs, struct json_object *o)
     for (unsigned i = 0; i < rs->processes; i++)
         for (unsigned k = 0; k < INCARNATIONS; k++) {
             const struct incarnation *who = &rs->process[i].incarnation[k];
-            if (who->pid == 0)
+            /* one that has not said a word may still be a copy of ourselves, before its exec */
+            if (who->pid == 0 || who->ready == 0)
                 continue;
             struct json_object *p = json_object_new_object();
             put_text(p, "name", rs->process[i].name);

@@ -9,6 +9,7 @@
  *
  *   config.c   the text file          memory.c   regions and who may map them
  *   spawn.c    one incarnation        server.c   its life: start, ready, death, restart
+ *   spare.c    those that wait to take over
  *   policy.c   when to restart        hang.c     is it hung?        (both pure)
  *   app.c      application processes  operator.c what `eft` asks for
  *   mapped.c   who still maps what    runtime.c  /run/eft/NAME
@@ -72,24 +73,35 @@ struct queued {
 
 enum incarnation_state {
     INCARNATION_NONE = 0, /* a free place */
-    INCARNATION_STARTING, /* executed, not yet ready */
+    INCARNATION_STARTING, /* executed, not yet ready: to run, or to be a spare */
     INCARNATION_RUNNING,
+    INCARNATION_STANDBY, /* a spare that has all that there was to be told; `ready`: it sleeps */
+    INCARNATION_ENDING,  /* another one has taken over; not yet reaped */
 };
 
 /* One Linux process that can play a role. */
 struct incarnation {
     struct process *process; /* the role; constant */
     enum incarnation_state state;
-    pid_t pid;                       /* 0: none; not reaped before pidfd says so */
-    unsigned ready;                  /* components that have said so */
-    bool hung;                       /* killed by us for that */
-    uint64_t started_at;             /* CLOCK_MONOTONIC, ns */
+    pid_t pid;           /* 0: none; not reaped before pidfd says so */
+    unsigned ready;      /* components that have said so */
+    bool hung;           /* killed by us for that */
+    bool standby_due;    /* to be told RS_STANDBY as soon as nothing else waits to be sent */
+    int stat;            /* its /proc/PID/stat, for its fellows; -1: none */
+    uint64_t epoch;      /* as it told us; 0: it never ran */
+    uint64_t killed_at;  /* by us; 0: never */
+    uint64_t started_at; /* CLOCK_MONOTONIC, ns */
     uint64_t sent, acked, start_seq; /* map generations */
     struct hang hang;
     struct watch pidfd, channel;
     bool channel_wants_out;
     struct queued *queue, **queue_end;
 };
+
+/* Spares are woken to read what they were sent so much later: at once for several messages. */
+#define SPARE_WAKE_NS 20000000ull
+/* The next spare is made so long after the start of the one that runs, which is busy then. */
+#define SPARE_AFTER_NS 20000000ull
 
 enum process_state {
     PROCESS_WAITING = 0, /* nobody plays it; to be started at restart_at */
@@ -98,7 +110,7 @@ enum process_state {
     PROCESS_ENDED, /* dead, and not to be started again (the stack stops) */
 };
 
-enum { INCARNATIONS = 1 };
+enum { INCARNATIONS = 4 + SPARES_MAX };
 
 /* A role: what some incarnation is to play as long as the stack is up. */
 struct process {
@@ -110,7 +122,14 @@ struct process {
     gid_t gid;
     int bell; /* its eventfd; the same over all incarnations */
     struct incarnation incarnation[INCARNATIONS];
-    struct incarnation *running; /* who plays it, or starts to; NULL: nobody */
+    struct incarnation *running;      /* who plays it, or starts to; NULL: nobody */
+    const struct server_block *block; /* of its first component */
+    struct rs_role *shared;           /* its part of our page */
+    uint64_t wake_at;      /* when spares should read what they were sent; UINT64_MAX: need not */
+    uint64_t replenish_at; /* when the next spare may be made */
+    uint64_t take_at;      /* nobody has taken over: what to do next, when; UINT64_MAX: nothing */
+    bool take_told;        /* one was told to */
+    unsigned stillborn;    /* spares in a row that did not come to stand by */
     struct policy policy;
     enum rs_end end; /* of the last one that played it */
     uint64_t restart_at, ready_at, died_at;
@@ -175,6 +194,8 @@ struct rs {
     int control_fd;        /* the listening control socket; syscall accepts on it */
     bool control_passed;   /* by systemd: not ours to remove */
     struct keep config[2]; /* [1]: with the secret */
+    struct keep page_kept;
+    struct rs_page *page;
     struct server server[RS_SERVERS];
     struct process process[RS_PROCESSES];
     unsigned processes;
@@ -208,6 +229,8 @@ void channel_post(struct rs *rs, struct incarnation *i, struct rs_message m, con
                   unsigned nfds);
 void channel_drop(struct incarnation *i); /* forgets what is queued */
 void channel_writable(struct rs *rs, struct incarnation *i);
+/* Makes a spare of it, as soon as it has been sent all that is queued. */
+void channel_stand_by(struct rs *rs, struct incarnation *i);
 
 /* --- spawn.c --- */
 /* Starts the program of i's role with `channel` as its descriptor 3. Sets pid and pidfd. 0 or
@@ -224,6 +247,13 @@ uint64_t server_deadline(const struct rs *rs);
 void server_kill(struct incarnation *i, bool hung);
 void server_stop_all(struct rs *rs);
 struct process *server_find(struct rs *rs, const char *name);
+/* A new incarnation of the role, which has been told nothing yet. NULL: none can be made. */
+struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now);
+/* Tells it all that there is, but RS_START or RS_STANDBY. */
+void server_tell_all(struct rs *rs, struct incarnation *who);
+/* The one that ran has ended: counts it, asks the policy. */
+struct policy_action server_ended(struct process *p, const struct incarnation *who, enum rs_end end,
+                                  uint64_t now);
 /* Is component `id` in a process that could take messages? */
 static inline struct process *server_process(struct rs *rs, server_id id)
 {
@@ -236,6 +266,23 @@ void server_tell(struct rs *rs, struct incarnation *only, server_id to, struct r
 /* Announces region `id` to the component, if it may map it; to `only` as above. */
 void server_announce(struct rs *rs, struct incarnation *only, server_id to, region_id id);
 const char *end_name(enum rs_end end);
+
+/* --- spare.c --- */
+/* How many spares of the role sleep and could take over. */
+unsigned spare_count(const struct process *p);
+/* The one that ran is reaped and nobody has taken over. False: there is no spare. */
+bool spare_orphaned(struct process *p, uint64_t now);
+/* RS_STANDING, RS_TAKEN. */
+void spare_standing(struct incarnation *who, const struct rs_message *m);
+void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message *m, uint64_t now);
+/* Tells all spares of the role who runs. */
+void spare_tell_running(struct rs *rs, struct process *p);
+/* A spare is dead and reaped. */
+void spare_died(struct process *p, bool stood, uint64_t now);
+/* Spares are to read what they were sent, now. */
+void spare_wake(struct process *p);
+void spare_timers(struct rs *rs, uint64_t now);
+uint64_t spare_deadline(const struct rs *rs);
 
 /* --- watchdog.c --- */
 /* Looks at every running server; kills the hung. */

@@ -74,6 +74,7 @@ static void tell_component(struct rs *rs, struct incarnation *who, server_id id)
     struct server *s = &rs->server[id];
 
     server_announce(rs, who, id, REGION_CONFIG);
+    server_announce(rs, who, id, REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0)));
     for (unsigned peer = 0; peer < RS_SERVERS; peer++) {
         if (!rs->server[peer].used)
             continue;
@@ -120,8 +121,7 @@ static struct incarnation *free_place(struct process *p)
     return NULL;
 }
 
-/* A new incarnation of the role, which has been told nothing yet. NULL: none can be made. */
-static struct incarnation *beget(struct rs *rs, struct process *p, uint64_t now)
+struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now)
 {
     const int buffer = 8 << 20;
     struct incarnation *who = free_place(p);
@@ -150,6 +150,8 @@ static struct incarnation *beget(struct rs *rs, struct process *p, uint64_t now)
     who->ready = 0;
     who->hung = false;
     who->sent = who->acked = who->start_seq = 0;
+    who->standby_due = false;
+    who->epoch = who->killed_at = 0;
     who->hang = (struct hang){0};
     who->channel = (struct watch){.fd = pair[0], .ready = on_channel};
     who->channel_wants_out = false;
@@ -159,7 +161,7 @@ static struct incarnation *beget(struct rs *rs, struct process *p, uint64_t now)
     return who;
 }
 
-static void tell_all(struct rs *rs, struct incarnation *who)
+void server_tell_all(struct rs *rs, struct incarnation *who)
 {
     const struct process *p = who->process;
 
@@ -173,7 +175,7 @@ static void tell_all(struct rs *rs, struct incarnation *who)
 void server_start(struct rs *rs, struct process *p)
 {
     uint64_t now = rs_now();
-    struct incarnation *who = beget(rs, p, now);
+    struct incarnation *who = server_beget(rs, p, now);
 
     if (who == NULL) {
         start_failed(rs, p, now);
@@ -181,7 +183,7 @@ void server_start(struct rs *rs, struct process *p)
     }
     p->state = PROCESS_STARTING;
     p->running = who;
-    tell_all(rs, who);
+    server_tell_all(rs, who);
     server_tell(rs, who, p->id[0], (struct rs_message){.op = RS_START, .arg = p->end}, -1);
 }
 
@@ -201,21 +203,26 @@ static void all_ready(struct rs *rs, uint64_t now)
     log_ready("READY");
 }
 
-/* `mapped`: the newest announcement that it has handled. Less than what came before RS_START: it
- * says so to a predecessor of ours, which had told it less. */
-static void on_ready(struct rs *rs, struct incarnation *who, uint64_t mapped)
+/* m->map_generation is the newest announcement that it has handled. Less than what came before
+ * RS_START: it says so to a predecessor of ours, which had told it less. */
+static void on_ready(struct rs *rs, struct incarnation *who, const struct rs_message *m)
 {
     struct process *p = who->process;
     uint64_t now = rs_now();
 
-    if (who->state != INCARNATION_STARTING || mapped < who->start_seq ||
-        ++who->ready < p->components)
+    if (who != p->running || who->state != INCARNATION_STARTING ||
+        m->map_generation < who->start_seq)
+        return;
+    if (m->to == p->id[0])
+        who->epoch = m->request_id;
+    if (++who->ready < p->components)
         return;
     who->state = INCARNATION_RUNNING;
     p->state = PROCESS_RUNNING;
     p->ready_at = now;
-    /* all that was announced before RS_START is mapped */
-    who->acked = who->start_seq;
+    p->replenish_at = (p->restart_at > now ? p->restart_at : now) + SPARE_AFTER_NS;
+    if (m->map_generation <= who->sent)
+        who->acked = m->map_generation;
     policy_step(&p->policy, POLICY_READY, END_NONE, now);
     if (p->died_at != 0) {
         p->last_gap_ns = now - p->died_at;
@@ -250,7 +257,13 @@ static void on_message(struct rs *rs, struct incarnation *who, const struct rs_m
     }
     switch (m->op) {
     case RS_READY:
-        on_ready(rs, who, m->map_generation);
+        on_ready(rs, who, m);
+        return;
+    case RS_STANDING:
+        spare_standing(who, m);
+        return;
+    case RS_TAKEN:
+        spare_taken(rs, who, m, rs_now());
         return;
     case RS_ACK:
         if (m->map_generation > who->acked && m->map_generation <= who->sent) {
@@ -340,6 +353,46 @@ static enum rs_end how(const struct incarnation *who, const siginfo_t *info, cha
     }
 }
 
+static bool anybody(const struct process *p)
+{
+    for (unsigned i = 0; i < INCARNATIONS; i++)
+        if (p->incarnation[i].state != INCARNATION_NONE)
+            return true;
+    return false;
+}
+
+struct policy_action server_ended(struct process *p, const struct incarnation *who, enum rs_end end,
+                                  uint64_t now)
+{
+    struct policy_action a = policy_step(&p->policy, POLICY_DEATH, end, now);
+
+    p->end = end;
+    p->died_at = who->killed_at != 0 ? who->killed_at : now;
+    p->restart_at = a.at;
+    p->restarts++;
+    p->hangs += end == END_HANG;
+    return a;
+}
+
+/* The one that ran is reaped, and as far as we know nobody has taken over. False: that was it. */
+static bool bereaved(struct rs *rs, struct process *p, const struct incarnation *who,
+                     enum rs_end end, uint64_t now)
+{
+    struct policy_action a = server_ended(p, who, end, now);
+
+    p->running = NULL;
+    p->state = PROCESS_WAITING;
+    if (a.what == POLICY_GIVE_UP)
+        return false;
+    if (spare_orphaned(p, now))
+        return true;
+    for (unsigned i = 0; i < INCARNATIONS; i++)
+        server_kill(&p->incarnation[i], false); /* to be spares, and not yet ready for it */
+    if (a.at <= now && !anybody(p))
+        server_start(rs, p);
+    return true;
+}
+
 static void on_pidfd(struct rs *rs, struct watch *w, uint32_t events)
 {
     struct incarnation *who = INCARNATION_OF(w, pidfd);
@@ -350,44 +403,56 @@ static void on_pidfd(struct rs *rs, struct watch *w, uint32_t events)
     (void)events;
     if (waitid(P_PIDFD, (id_t)who->pidfd.fd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
         return;
-    uint64_t now = rs_now();
+    const uint64_t now = rs_now();
+    const struct incarnation was = *who;
     const enum rs_end end = how(who, &info, text, sizeof text);
-    const pid_t pid = who->pid;
+    const bool ran = who == p->running || was.state == INCARNATION_ENDING;
+    bool goes_on = true;
+
     who->pid = 0;
     who->state = INCARNATION_NONE;
     rs_unwatch(rs, &who->pidfd);
     rs_unwatch(rs, &who->channel);
     channel_drop(who);
-    p->running = NULL;
-    p->end = end;
-    p->died_at = now;
+    if (who->stat >= 0)
+        close(who->stat);
+    who->stat = -1;
     if (rs->stopping) {
-        p->state = PROCESS_ENDED;
-        return;
-    }
-    struct policy_action a = policy_step(&p->policy, POLICY_DEATH, p->end, now);
-    p->state = PROCESS_WAITING;
-    p->restart_at = a.at;
-    p->restarts++;
-    p->hangs += p->end == END_HANG;
-    if (a.what == POLICY_GIVE_UP) {
-        log_say(LOG_ERR, p->name, "process %d %s; it does not come up, giving up", pid, text);
-        rs_stop(rs, EXIT_SERVER);
+        if (who == p->running)
+            p->running = NULL;
+        if (!anybody(p))
+            p->state = PROCESS_ENDED;
         return;
     }
     /* the successor first, the words about it later */
-    if (a.at <= now)
-        server_start(rs, p);
-    log_say(LOG_WARNING, p->name, "process %d %s%s; restart %llu%s", pid, text,
-            p->end == END_HANG ? " (it hung)" : "", (unsigned long long)p->restarts,
-            a.at > now ? " is delayed" : "");
+    if (who == p->running)
+        goes_on = bereaved(rs, p, &was, end, now);
+    else if (!ran)
+        spare_died(p, was.state == INCARNATION_STANDBY, now);
+    if (!ran) {
+        log_say(LOG_INFO, p->name, "spare %d %s", was.pid, text);
+    } else if (!goes_on) {
+        log_say(LOG_ERR, p->name, "process %d %s; it does not come up, giving up", was.pid, text);
+        rs_stop(rs, EXIT_SERVER);
+    } else {
+        const bool delayed = p->state == PROCESS_WAITING && p->restart_at > now;
+        log_say(LOG_WARNING, p->name, "process %d %s%s; restart %llu%s", was.pid, text,
+                end == END_HANG ? " (it hung)" : "", (unsigned long long)p->restarts,
+                delayed && p->take_at == UINT64_MAX ? " is delayed" : "");
+    }
 }
 
 void server_kill(struct incarnation *who, bool hung)
 {
     if (who->pidfd.fd < 0)
         return;
+    struct process *p = who->process;
+    if (who->killed_at == 0)
+        who->killed_at = rs_now();
     who->hung |= hung; /* whoever was killed for it stays so */
+    /* before the kill: its successor may be faster than our next line */
+    if (hung && who == p->running)
+        shm_store_release(&p->shared->hung_epoch, load_relaxed(&p->block->epoch));
     syscall(SYS_pidfd_send_signal, who->pidfd.fd, SIGKILL, NULL, 0);
 }
 
@@ -398,6 +463,7 @@ void server_stop_all(struct rs *rs)
         if (p->running == NULL)
             p->state = PROCESS_ENDED;
         server_tell(rs, NULL, p->id[0], (struct rs_message){.op = RS_STOP}, -1);
+        spare_wake(p);
     }
 }
 
@@ -410,7 +476,8 @@ uint64_t server_deadline(const struct rs *rs)
     for (unsigned i = 0; i < rs->processes; i++) {
         const struct process *p = &rs->process[i];
         uint64_t t = UINT64_MAX;
-        if (p->state == PROCESS_WAITING && !rs->stopping)
+        if (p->state == PROCESS_WAITING && !rs->stopping && p->take_at == UINT64_MAX &&
+            !anybody(p)) /* else their pidfds tell */
             t = p->restart_at;
         else if (p->state == PROCESS_STARTING)
             t = p->running->started_at + START_LIMIT_NS;
@@ -424,7 +491,8 @@ void server_timers(struct rs *rs, uint64_t now)
     for (unsigned i = 0; i < rs->processes; i++) {
         struct process *p = &rs->process[i];
         if (p->state == PROCESS_WAITING && p->restart_at <= now && !rs->stopping) {
-            server_start(rs, p);
+            if (p->take_at == UINT64_MAX && !anybody(p))
+                server_start(rs, p);
         } else if (p->state == PROCESS_STARTING && !p->running->hung &&
                    now - p->running->started_at > START_LIMIT_NS) {
             log_say(LOG_ERR, p->name, "process %d is not ready after %llu s, killing it",
@@ -453,9 +521,10 @@ static struct process *new_process(struct rs *rs, const char *name)
     snprintf(p->name, sizeof p->name, "%s", name);
     for (unsigned i = 0; i < INCARNATIONS; i++) {
         struct incarnation *who = &p->incarnation[i];
-        *who = (struct incarnation){.process = p, .pidfd.fd = -1, .channel.fd = -1};
+        *who = (struct incarnation){.process = p, .pidfd.fd = -1, .channel.fd = -1, .stat = -1};
         who->queue_end = &who->queue;
     }
+    p->wake_at = p->replenish_at = p->take_at = UINT64_MAX;
     p->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return p;
 }
@@ -478,6 +547,10 @@ int server_setup(struct rs *rs)
             fused = p;
         p->id[p->components++] = ids[i];
         rs->server[ids[i]].process = p;
+        if (p->components == 1) {
+            p->block = rs->server[ids[i]].block;
+            p->shared = &rs->page->role[ids[i]];
+        }
     }
     for (unsigned i = 0; i < rs->processes; i++)
         spawn_user(&rs->process[i]);

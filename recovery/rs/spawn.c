@@ -162,11 +162,16 @@ int spawn_process(struct rs *rs, struct incarnation *i, int channel)
         return rc;
     }
     i->pid = pid;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    i->stat = open(path, O_RDONLY | O_CLOEXEC);
     /* It cannot be reaped before we do it: the number is still its own. */
     i->pidfd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (i->pidfd.fd < 0) {
         rc = -errno;
         log_say(LOG_ERR, p->name, "cannot open its pidfd: %s", strerror(-rc));
+        if (i->stat >= 0)
+            close(i->stat);
+        i->stat = -1;
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
         i->pid = 0;

@@ -52,12 +52,12 @@ struct component_ops {
      * c->app_done(c, app) when it holds nothing of it any more. */
     void (*app_added)(struct component *c, unsigned app);
     void (*app_gone)(struct component *c, unsigned app);
-    /* Optional; a message of rs that the loop does not know: devices, clients. Owns the fds. */
+    /* Optional; a message of rs that the loop does not know: devices, clients. Owns the fds. Comes
+     * before start() as well; app_gone() of such a component, too: a spare gives back what it got.
+     */
     void (*message)(struct component *c, const struct rs_message *m, const int *fds);
     /* Optional; a descriptor that the component registered became ready. */
     void (*ready)(struct component *c, int fd, uint32_t events, uint64_t now);
-    /* Optional; last thing before the sandbox closes and the loop begins. */
-    int (*before_sandbox)(struct component *c);
     /* Optional; runs while sleeping is being prepared: may ask the kernel for wake-ups. */
     void (*before_sleep)(struct component *c);
 };

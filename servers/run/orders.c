@@ -26,16 +26,15 @@ static struct component *addressee(struct run *run, uint8_t to)
 static void acknowledge(struct component *c, uint64_t map_generation)
 {
     const struct rs_message m = {.op = RS_ACK, .map_generation = map_generation};
-
     struct run *run = c->host;
 
     if (map_generation == 0)
         return;
     run->mapped = map_generation;
-    if (c->block != NULL)
-        shm_store_release(&c->block->map_generation, map_generation);
-    if (run->started)
-        c->send_rs(c, &m, NULL, 0);
+    if (!run->started)
+        return; /* the region is another's; RS_READY will say it */
+    shm_store_release(&c->block->map_generation, map_generation);
+    c->send_rs(c, &m, NULL, 0);
 }
 
 static void map_region(struct component *c, const struct rs_message *m, int fd)
@@ -121,8 +120,9 @@ static void end_app(struct run *run, struct component *c, const struct rs_messag
     if (a->gone)
         return; /* told again */
     a->gone = true;
-    if (!run->started)
-        return; /* begin() tells the component once it has started */
+    /* Others are told once they have started, by begin(). */
+    if (!run->started && c->ops->message == NULL)
+        return;
     if (c->ops->app_gone != NULL)
         c->ops->app_gone(c, m->arg);
     else
@@ -131,6 +131,7 @@ static void end_app(struct run *run, struct component *c, const struct rs_messag
 
 static void handle(struct run *run, const struct rs_message *m, int *fds)
 {
+    static const struct rs_message standing = {.op = RS_STANDING, .arg = REGION_LAYOUT_VERSION};
     struct component *c = addressee(run, m->to);
 
     if (m->op == RS_START && run->started) {
@@ -145,6 +146,23 @@ static void handle(struct run *run, const struct rs_message *m, int *fds)
     }
     if (m->op == RS_STOP) {
         run->stop = true;
+        return;
+    }
+    if (m->op == RS_STANDBY) {
+        if (run->standing && !run->started)
+            run_tell_rs(run, standing); /* told again */
+        run->standing = true;
+        return;
+    }
+    if (m->op == RS_TAKE) {
+        run->standby.take = true;
+        return;
+    }
+    if (m->op == RS_FELLOW) {
+        if (!run->started && fds[0] >= 0 && fds[1] >= 0) {
+            standby_fellow(&run->standby, m, fds[0], fds[1]);
+            fds[0] = fds[1] = -1;
+        }
         return;
     }
     if (m->op == RS_BELL_SELF) {
@@ -162,8 +180,14 @@ static void handle(struct run *run, const struct rs_message *m, int *fds)
         acknowledge(c, m->map_generation);
         break;
     case RS_UNMAP:
-        if (m->id < REGION_IDS && c->map->entry[m->id].generation == m->generation)
-            region_unmap(&c->map->entry[m->id]); /* and not another life of it */
+        if (m->id >= REGION_IDS || c->map->entry[m->id].generation != m->generation) {
+            acknowledge(c, m->map_generation);
+            break; /* another life of it */
+        }
+        region_unmap(&c->map->entry[m->id]);
+        /* One that has started has let go of it (app_done); a spare is not asked. */
+        if (!run->started && m->id >= REGION_APP_FIRST)
+            run_forget_app(c, REGION_APP(m->id));
         acknowledge(c, m->map_generation);
         break;
     case RS_BELL_PEER:
@@ -252,8 +276,14 @@ void run_channel_ready(struct run *run)
 {
     for (unsigned i = 0; i < run->count; i++) {
         struct component *c = run->component[i];
-        const struct rs_message m = {.op = RS_READY, .map_generation = run->mapped};
+        const struct rs_message m = {
+            .op = RS_READY, .map_generation = run->mapped, .request_id = c->epoch};
 
         c->send_rs(c, &m, NULL, 0);
     }
+}
+
+void run_tell_rs(struct run *run, struct rs_message m)
+{
+    run->component[0]->send_rs(run->component[0], &m, NULL, 0);
 }

@@ -3,7 +3,8 @@
  * The one run loop. Every server's main() is run_main() with its component; the fused shape hosts
  * several in one process.
  *
- *   take what rs sends (regions, bells, devices, applications) until RS_START
+ *   take what rs sends (regions, bells, devices, applications) until RS_START, or RS_STANDBY: then
+ *   close the sandbox and sleep until it is our turn (standby.h)
  *   raise the epoch, start the components, ring every neighbour, close the sandbox, say RS_READY
  *   for ever: turn every component; when none had anything to do, sleep on one epoll descriptor
  *
@@ -23,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fault.h"
 #include "sandbox.h"
 
 uint64_t run_clock(clockid_t clock)
@@ -176,8 +178,7 @@ static int parse_arguments(struct run *run, int argc, char **argv,
     return 0;
 }
 
-/* The first stores of a new incarnation: the epoch, before anything else of ours is visible. */
-static int begin(struct component *c, uint64_t now)
+static int find_parts(struct component *c)
 {
     c->own = &c->map->entry[REGION_OF_SERVER(c->id)];
     c->block = wiring_block(c->own);
@@ -187,11 +188,13 @@ static int begin(struct component *c, uint64_t now)
         say(c, LOG_ERR, "rs sent no region or no configuration");
         return -EPROTO;
     }
+    return 0;
+}
+
+/* The first stores of a new incarnation: the epoch, before anything else of ours is visible. */
+static void raise_epoch(struct component *c, uint64_t now)
+{
     c->epoch = load_relaxed(&c->block->epoch) + 1;
-    if (!SHM_KEEP && c->epoch > 1) {
-        say(c, LOG_ERR, "built without recovery: nothing was kept for a successor");
-        return -ENOTSUP;
-    }
     shm_store_release(&c->block->epoch, c->epoch);
     shm_store(&c->block->asleep, 0u);
     if (c->page != NULL) {
@@ -201,7 +204,15 @@ static int begin(struct component *c, uint64_t now)
     shm_store(&c->block->pid, (uint32_t)getpid());
     shm_store(&c->block->started_ns, now);
     shm_store(&c->block->pending, 1u);
+    shm_store_release(&c->block->map_generation, ((struct run *)c->host)->mapped);
+}
 
+static int begin(struct component *c, uint64_t now)
+{
+    if (!SHM_KEEP && c->epoch > 1) {
+        say(c, LOG_ERR, "built without recovery: nothing was kept for a successor");
+        return -ENOTSUP;
+    }
     quarantine_blame(c->block, c->predecessor, now);
     int rc = c->ops->start(c, now);
     if (rc < 0) {
@@ -340,50 +351,122 @@ static int loop(struct run *run)
     return 0;
 }
 
+/* Sleeps until this spare is the one that runs. False: it is not wanted any more. */
+static bool stand_by(struct run *run)
+{
+    struct standby *s = &run->standby;
+
+    run_tell_rs(run, (struct rs_message){.op = RS_STANDING, .arg = REGION_LAYOUT_VERSION});
+    for (;;) {
+        /* before the messages, so that none is slept over */
+        const uint32_t generation = load_acquire(&s->role->generation);
+        const uint32_t lock = load_acquire(&s->block->lock);
+
+        run_channel(run);
+        if (run->stop)
+            return false;
+        if (standby_try(s))
+            break;
+        if (!s->take)
+            standby_sleep(s, lock, generation);
+        run->woken_ns = run_clock(CLOCK_MONOTONIC);
+    }
+    /* What rs has sent meanwhile: the predecessor may have used it. */
+    run_channel(run);
+    standby_end(s);
+    return !run->stop;
+}
+
+/* Everybody's way to be the one that runs. 0, or the exit status. */
+static int enter(struct run *run, unsigned kinds, const void *stack_top)
+{
+    struct component *first = run->component[0];
+    struct standby *s = &run->standby;
+    const struct region *page = &first->map->entry[REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0))];
+
+    for (unsigned i = 0; i < run->count; i++)
+        if (find_parts(run->component[i]) < 0)
+            return 1;
+    if (page->base == NULL || page->size < sizeof(struct rs_page)) {
+        say(first, LOG_ERR, "rs sent no page of its own");
+        return 1;
+    }
+    s->block = first->block;
+    s->role = &((const struct rs_page *)page->base)->role[first->id];
+    fault_catch(s->block, stack_top);
+    standby_register(s);
+    if (!run->standing) {
+        standby_own(s);
+        return 0;
+    }
+    int rc = sandbox_enter(kinds);
+    if (rc < 0) {
+        say(first, LOG_ERR, "cannot enter the sandbox: %s", strerror(-rc));
+        return 1;
+    }
+    if (!stand_by(run))
+        return 0;
+    const enum rs_end end = fault_end(s->block, s->role);
+    for (unsigned i = 0; i < run->count; i++)
+        run->component[i]->predecessor = end;
+    run->started = true;
+    return 0;
+}
+
+static int start_components(struct run *run, uint64_t now)
+{
+    for (unsigned i = 0; i < run->count; i++)
+        raise_epoch(run->component[i], now);
+    if (run->standing)
+        run_tell_rs(run, (struct rs_message){.op = RS_TAKEN,
+                                             .arg = run->component[0]->predecessor,
+                                             .request_id = run->component[0]->epoch,
+                                             .time_ns = run->woken_ns});
+    for (unsigned i = 0; i < run->count; i++) {
+        struct component *c = run->component[i];
+
+        c->clock_offset = run_clock(CLOCK_REALTIME) - now;
+        if (begin(c, now) < 0)
+            return 1;
+    }
+    if (run->bell >= 0 && run_watch(run, RUN_SOURCE_BELL, 0, run->bell, EPOLLIN) < 0)
+        return 1;
+    /* The predecessor may have died between publishing and ringing. */
+    for (unsigned i = 0; i < run->count; i++)
+        for (unsigned b = 0; b < COMPONENT_BELLS; b++)
+            if (run->component[i]->bell[b].fd >= 0)
+                bell_ring(&run->component[i]->bell[b]);
+    return 0;
+}
+
 int run_main(int argc, char **argv, const struct component_ops *const *ops)
 {
     static struct run run;
     unsigned kinds = 0;
-    uint64_t now;
 
     run.bell = -1;
     if (parse_arguments(&run, argc, argv, ops) < 0)
         return 2;
+    for (unsigned i = 0; i < run.count; i++)
+        kinds |= 1u << run.component[i]->ops->kind;
     run.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (run.epoll < 0 || run_watch(&run, RUN_SOURCE_CHANNEL, 0, RS_CHANNEL_FD, EPOLLIN) < 0) {
         fprintf(stderr, "%s: no channel to eft-rs on descriptor %d: %s\n", argv[0], RS_CHANNEL_FD,
                 strerror(errno));
         return 2;
     }
-    while (!run.started && !run.stop)
+    while (!run.started && !run.standing && !run.stop)
         run_channel_wait(&run);
     if (run.stop)
         return 0;
-
-    now = run_clock(CLOCK_MONOTONIC);
-    for (unsigned i = 0; i < run.count; i++) {
-        struct component *c = run.component[i];
-
-        c->clock_offset = run_clock(CLOCK_REALTIME) - now;
-        kinds |= 1u << c->ops->kind;
-        if (begin(c, now) < 0)
-            return 1;
-    }
-    if (run.bell >= 0 && run_watch(&run, RUN_SOURCE_BELL, 0, run.bell, EPOLLIN) < 0)
-        return 1;
-    for (unsigned i = 0; i < run.count; i++) {
-        struct component *c = run.component[i];
-
-        if (c->ops->before_sandbox != NULL && c->ops->before_sandbox(c) < 0)
-            return 1;
-        /* The predecessor may have died between publishing and ringing. */
-        for (unsigned b = 0; b < COMPONENT_BELLS; b++)
-            if (c->bell[b].fd >= 0)
-                bell_ring(&c->bell[b]);
-    }
-    int rc = sandbox_enter(kinds);
-    if (rc < 0) {
+    int rc = enter(&run, kinds, __builtin_frame_address(0));
+    if (rc != 0 || run.stop)
+        return rc;
+    rc = start_components(&run, run_clock(CLOCK_MONOTONIC));
+    if (rc == 0 && !run.standing && (rc = sandbox_enter(kinds)) < 0)
         say(run.component[0], LOG_ERR, "cannot enter the sandbox: %s", strerror(-rc));
+    if (rc != 0) {
+        fault_exit(run.standby.block);
         return 1;
     }
     run_channel_ready(&run);

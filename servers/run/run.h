@@ -10,6 +10,7 @@
 
 #include "channel.h"
 #include "component.h"
+#include "standby.h"
 
 enum { RUN_COMPONENTS = 32, RUN_LOOK_EVERY = 64 };
 
@@ -27,6 +28,9 @@ struct run {
     int bell;        /* our eventfd */
     uint64_t mapped; /* newest announcement of rs that was handled, by whichever component */
     bool started, stop;
+    bool standing;     /* we are, or were, a spare */
+    uint64_t woken_ns; /* from our sleep as a spare */
+    struct standby standby;
 };
 
 uint64_t run_clock(clockid_t clock);
@@ -37,6 +41,8 @@ void run_channel(struct run *run);
 void run_channel_wait(struct run *run);
 /* Says of every component that it is ready. */
 void run_channel_ready(struct run *run);
+/* A word to rs in the name of the first component. */
+void run_tell_rs(struct run *run, struct rs_message m);
 /* Closes an application's bell and waiters and forgets it; its regions stay until RS_UNMAP. */
 void run_forget_app(struct component *c, unsigned app);
 

@@ -4,22 +4,14 @@
  */
 #include "sandbox.h"
 
+#include "sanitized.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 /* The loop, its descriptors, memory, and what abort() and libc need to die properly. */
 static const int everybody[] = {
@@ -33,7 +25,7 @@ static const int everybody[] = {
     SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(getpid),
     SCMP_SYS(gettid),       SCMP_SYS(fstat),          SCMP_SYS(newfstatat),
     SCMP_SYS(pread64),      SCMP_SYS(getrandom),      SCMP_SYS(gettimeofday),
-    SCMP_SYS(sched_yield),  SCMP_SYS(munlock),
+    SCMP_SYS(sched_yield),  SCMP_SYS(munlock),        SCMP_SYS(futex_waitv),
 };
 static const int drivers[] = {SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(poll), SCMP_SYS(ppoll),
                               SCMP_SYS(getsockopt)};
@@ -56,7 +48,7 @@ int sandbox_enter(unsigned kinds)
 
     if (SANITIZED)
         return 0;
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_TRAP);
     if (ctx == NULL)
         return -ENOMEM;
     rc = ALLOW(ctx, everybody);
@@ -64,6 +56,10 @@ int sandbox_enter(unsigned kinds)
         rc = ALLOW(ctx, drivers);
     if (rc == 0 && (kinds & 1u << SERVER_SYSCALL))
         rc = ALLOW(ctx, syscalls);
+    /* A spare ends its predecessor, of which rs gave it a pidfd. */
+    if (rc == 0)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(pidfd_send_signal), 1,
+                              SCMP_A1(SCMP_CMP_EQ, SIGKILL, 0));
     /* abort() signals itself; servers of another stack have the same user. */
     if (rc == 0)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,

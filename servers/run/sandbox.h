@@ -8,9 +8,10 @@
 
 #include "libchan/region.h"
 
-/* Allows the system calls that a server of these kinds (bit 1 << enum server_kind) needs, and kills
- * the process at any other: rs takes that for a fault. F_SETFL is among the refused: whoever shares
- * a descriptor could make it blocking. Returns 0 or -errno. A build with sanitizers does nothing.
+/* Allows the system calls that a server of these kinds (bit 1 << enum server_kind) needs. Any other
+ * is not made, and ends the process by SIGSYS, which is a fault (fault.h). F_SETFL is among the
+ * refused: whoever shares a descriptor could make it blocking. Returns 0 or -errno. A build with
+ * sanitizers does nothing.
  */
 int sandbox_enter(unsigned kinds);
 
