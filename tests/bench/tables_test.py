@@ -1,11 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""What run makes of its measurements, and what compare says about two tables of it."""
+"""What run makes of its measurements, what compare says about two tables of it, and how table shows one."""
 
 import contextlib
 import io
 import json
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from importlib.machinery import SourceFileLoader
@@ -15,6 +17,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, HERE)
 run = SourceFileLoader("run", os.path.join(HERE, "run")).load_module()
 compare = SourceFileLoader("compare", os.path.join(HERE, "compare")).load_module()
+pages = SourceFileLoader("table", os.path.join(HERE, "table")).load_module()
 KEYS = "case shape idle ours kernel unit ratio spread ours_cpu_us_per_op kernel_cpu_us_per_op syscalls_per_op"
 
 
@@ -74,5 +77,22 @@ def comparisons():
         assert got[0] == status and words in got[1], (old, new, got)
 
 
+def a_page():
+    rows = table() + table(shape="fused", ratio=2.0, spread=0.1) + table(case="rtt-tcp-p50", unit="us", ratio=0.5, idle="poll")
+    lines = pages.markdown(rows).splitlines()
+    assert len(lines) == 5 and lines[3] == "| dns | fused | default | 1 | 1 | req/s | 2.00 | ±10% | 10 | 10 | 2 |", lines
+    said = pages.script(rows, "it's.svg")
+    # Times are turned round; what is not there leaves its place empty.
+    assert '"dns" 1.0000 0.0200 2.0000 0.2000' in said and '"rtt-tcp-p50" 2.0000 0.0400 ? ?' in said, said
+    assert "set output 'it''s.svg'" in said and "layout 2,1" in said, said
+    if shutil.which("gnuplot") is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "it's.svg")
+            subprocess.run(["gnuplot"], input=pages.script(rows, path), text=True, check=True)
+            with open(path, encoding="utf-8") as f:
+                assert "rtt-tcp-p50" in f.read()
+
+
+a_page()
 a_row()
 comparisons()

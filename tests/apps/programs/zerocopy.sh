@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # One program with the calls of eft.h, under libsock and without: by reference on the stack, where all
-# servers are killed meanwhile, and by copies over the kernel's sockets.
+# servers are killed meanwhile, and by copies over the kernel's sockets. With the argument "lossy" over a link
+# that loses and reorders: then what comes out of order is written into the ring around what is held.
 set -eu
 . "$(dirname "$0")/../../tools/stack.sh"
 need jq openssl
 ZEROCOPY=$EFT_BUILD/tests/apps/programs/zerocopy
 stack_begin zerocopy
-stack_up
+if [ "${1:-}" = lossy ]; then lossy_link_up 1 "${SEED:-42}"; else stack_up; fi
 make_data "$T/data" $((16 << 20))
 mkfifo "$T/pipe"
 if [ "$STACK_SIDE" = eft ]; then expected='available'; else expected='not available'; fi
