@@ -102,18 +102,21 @@ static int send_lost(struct tcp *t, struct tcp_conn *k)
         return NOTHING;
     if (k->send_first && most < k->mss)
         most = k->mss;
-    if (!conn_has_fin(k) || r->start < k->r.tx_fin) {
-        /* The peer may have taken its window back. */
-        if (r->start >= win_end)
-            return NOTHING;
-        if (most > win_end - r->start)
-            most = win_end - r->start;
-    }
     if (most < r->end - r->start)
         most -= most % k->mss;
+    bool data = !conn_has_fin(k) || r->start < k->r.tx_fin;
+    if (data) {
+        /* The peer may have taken its window back, or the oldest word of it came last. What it has
+         * still room for goes, be it less than a segment: nobody asks again for a window that is
+         * not shut. */
+        if (r->start >= win_end)
+            return NOTHING;
+        uint64_t open = win_end - r->start;
+        if (most > open)
+            most = open < k->mss ? open : open - open % k->mss;
+    }
     if (most == 0)
         return NOTHING;
-    bool data = !conn_has_fin(k) || r->start < k->r.tx_fin;
     if (data && !k->send_first && !tcp_pace_may(t, k))
         return PACED;
     uint64_t before = k->sent.lost_bytes;

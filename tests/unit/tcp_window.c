@@ -37,6 +37,26 @@ static void established_window_taken_back(void **state)
     assert_int_equal(sock_down(&k)->tx_una, sock_up(&k)->tx_end & OFF_MASK);
 }
 
+/* Taken back to less than a segment: what it still takes is sent again. */
+static void established_window_shrinks_below_a_segment(void **state)
+{
+    (void)state;
+    established_state();
+    app_writes(2000);
+    assert_int_equal(sent, 2);
+    deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(0), .ack = our(0), .wnd = 300},
+                    bytes, false);
+    look();
+    for (unsigned i = 0; i < 100 && counter(TCP_C_TIMEOUTS) == 0; i++)
+        later(10 * MSEC);
+    assert_true(last.seq == our(0) && last.len == 300);
+    inject(TH_ACK, their(0), our(300), NULL, 0);
+    assert_true(last.seq == our(300) && last.len == 700);
+    inject(TH_ACK, their(0), our(2000), NULL, 0);
+    assert_int_equal(conn()->tx_una, 2000);
+    assert_int_equal(counter(TCP_C_TIMEOUTS), 1);
+}
+
 /* Nobody answers a window that is shut: that ends as any silence does. */
 static void established_window_taken_back_and_silence(void **state)
 {
@@ -173,9 +193,13 @@ int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, begin, end)
     const struct CMUnitTest tests[] = {
-        T(established_probe_and_delayed_ack), T(established_probe_acknowledges),
-        T(established_window_taken_back),     T(established_window_taken_back_and_silence),
-        T(established_silence_is_shorter),    T(established_window_wider_than_its_field),
+        T(established_window_shrinks_below_a_segment),
+        T(established_probe_and_delayed_ack),
+        T(established_probe_acknowledges),
+        T(established_window_taken_back),
+        T(established_window_taken_back_and_silence),
+        T(established_silence_is_shorter),
+        T(established_window_wider_than_its_field),
         T(syn_rcvd_syn_ack_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
