@@ -343,7 +343,8 @@ static bool play(struct sim_socket *k, struct rng *rng)
     if (k->down->error != 0 || load_acquire(&k->down->state) == SOCK_CLOSED) {
         const uint32_t error = k->down->error;
 
-        if (error != 0 && (!k->plan.resets || (error != ECONNRESET && error != EPIPE)))
+        if (error != 0 && (!k->plan.resets || (error != ECONNRESET && error != EPIPE)) &&
+            (!k->plan.lonely || error != ETIMEDOUT))
             fail(k, "error %s", strerror((int)error));
         if (error != 0) {
             k->reset = true;

@@ -157,11 +157,14 @@ static void draw_pairs(struct run *u)
         p->mortal = u->dies_at != NEVER && rng_chance(r, 0.5);
         socket_init(&p->end[0], &st[0], p->mortal ? u->mortal : u->client, i);
         socket_init(&p->end[1], &st[1], u->server, 1 + PAIRS + i);
-        /* A cookie is no state: an ACK that was lost leaves one end alone with the connection until
-         * it speaks; and what it says may be an RST's cause. */
-        if (p->mortal || (u->cookies && u->refusals))
+        /* A cookie is no state: an ACK that was lost, or came when the queue for accept() was full,
+         * leaves one end alone with the connection, and what it says next may be an RST's cause. A
+         * late one, with which a cookie is good once more, makes of the other end somebody who
+         * knows nothing of what was said. */
+        if (p->mortal || u->cookies)
             for (unsigned k = 0; k < 2; k++)
                 p->plan[k].resets = p->plan[k].keepalive = true;
+        p->plan[0].lonely = p->plan[1].lonely = u->cookies;
         if (!p->simultaneous)
             u->claims++;
     }

@@ -201,6 +201,7 @@ struct plan {
     bool keepalive, nodelay;
     bool patient; /* closes when the peer has acknowledged everything */
     bool resets;  /* the other end's plan may cost us the connection */
+    bool lonely;  /* and so may one that is not there any more, and does not say so */
 };
 
 enum sim_stage {
