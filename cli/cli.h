@@ -68,6 +68,8 @@ int client_connect(const char *name);
 struct json_object *client_ask(int fd, const char *name, struct json_object *request);
 /* Connects, asks {"op": op}, closes. */
 struct json_object *client_once(const char *name, const char *op);
+/* The same without a word about it, for those who try again; NULL: no answer. */
+struct json_object *client_try(const char *name, const char *op);
 uint64_t json_number(struct json_object *o, const char *key);
 const char *json_text(struct json_object *o, const char *key);
 struct json_object *json_member(struct json_object *o, const char *key);

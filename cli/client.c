@@ -64,10 +64,11 @@ static char *read_line(int fd)
     return NULL;
 }
 
-struct json_object *client_ask(int fd, const char *name, struct json_object *request)
+/* One line there, one line back; NULL: no answer. Gives `request` away. */
+static struct json_object *exchange(int fd, struct json_object *request)
 {
     const char *text = json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN);
-    struct json_object *answer = NULL, *ok = NULL;
+    struct json_object *answer = NULL;
 
     int rc = dprintf(fd, "%s\n", text);
     json_object_put(request);
@@ -76,6 +77,13 @@ struct json_object *client_ask(int fd, const char *name, struct json_object *req
         answer = json_tokener_parse(line);
         free(line);
     }
+    return answer;
+}
+
+struct json_object *client_ask(int fd, const char *name, struct json_object *request)
+{
+    struct json_object *answer = exchange(fd, request), *ok = NULL;
+
     if (answer == NULL) {
         complain("stack %s: eft-rs does not answer", name);
         return NULL;
@@ -85,6 +93,25 @@ struct json_object *client_ask(int fd, const char *name, struct json_object *req
         json_object_put(answer);
         return NULL;
     }
+    return answer;
+}
+
+static struct json_object *request_of(const char *op)
+{
+    struct json_object *request = json_object_new_object();
+
+    json_object_object_add(request, "op", json_object_new_string(op));
+    return request;
+}
+
+struct json_object *client_try(const char *name, const char *op)
+{
+    int fd = client_connect(name);
+
+    if (fd < 0)
+        return NULL;
+    struct json_object *answer = exchange(fd, request_of(op));
+    close(fd);
     return answer;
 }
 
@@ -99,9 +126,7 @@ struct json_object *client_once(const char *name, const char *op)
             complain("stack %s is not up (/run/eft/%s/rs: %s)", name, name, strerror(-fd));
         return NULL;
     }
-    struct json_object *request = json_object_new_object();
-    json_object_object_add(request, "op", json_object_new_string(op));
-    struct json_object *answer = client_ask(fd, name, request);
+    struct json_object *answer = client_ask(fd, name, request_of(op));
     close(fd);
     return answer;
 }

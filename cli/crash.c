@@ -9,6 +9,7 @@
 #include "crash.h"
 
 #include "recovery/crash/again.h"
+#include "recovery/crash/plan.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -18,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WINDOW_MS = 2000 };
+enum { WINDOW_MAX_MS = 3600000 };
 
 static int report(const struct options *o, struct json_object *answer)
 {
@@ -185,50 +186,77 @@ static int experiment(struct experiment *e, bool json)
     return rc;
 }
 
+/* Words of options that are names of something. -1: they are fine, else the exit status. */
+static int parse_words(struct experiment *e, const char *after, const char *mode, const char *where)
+{
+    if (after_parse(after, &e->after) < 0)
+        return usage_error("--after: found \"%s\", expected kill, restore or keep", after);
+    if (mode_parse(mode, &e->mode) < 0)
+        return usage_error("--mode: found \"%s\", expected guided or minix", mode);
+    if (where_parse(where, &e->where) < 0)
+        return usage_error("--where: found \"%s\", expected any, shared, private or stack", where);
+    if (e->count > INJECT_FAULTS)
+        return usage_error("--count: expected at most %d", INJECT_FAULTS);
+    if (e->again > AGAIN_MAX)
+        return usage_error("--again: expected at most %d", AGAIN_MAX);
+    if (e->window_ms != UINT64_MAX && e->window_ms > WINDOW_MAX_MS)
+        return usage_error("--window: expected at most %d ms", WINDOW_MAX_MS);
+    return -1;
+}
+
+static int campaign(struct campaign *c, bool json)
+{
+    if (c->output == NULL)
+        return usage_error("campaign: where to, --output FILE?");
+    if (c->runs < 1 || c->runs > PLAN_RUNS)
+        return usage_error("--runs: expected 1 to %d", PLAN_RUNS);
+    if (c->pause_ms > WINDOW_MAX_MS)
+        return usage_error("--pause: expected at most %d ms", WINDOW_MAX_MS);
+    if (c->experiment.seed == UINT64_MAX)
+        c->experiment.seed = 1;
+    return crash_campaign(c, json);
+}
+
 int command_crash(int argc, char **argv)
 {
     struct options o;
     const char *after = "kill", *mode = "guided", *where = "any";
-    struct experiment e = {.window_ms = UINT64_MAX, .seed = UINT64_MAX, .count = 1};
+    struct campaign c = {.experiment = {.window_ms = UINT64_MAX, .seed = UINT64_MAX},
+                         .classes = "kill,abort,segv,exit,stop,spin,mutate,wildwrite,message",
+                         .runs = 100};
+    struct experiment *e = &c.experiment;
     const struct more_option more[] = {
-        {.name = "seed", .number = &e.seed},   {.name = "window", .number = &e.window_ms},
-        {.name = "after", .text = &after},     {.name = "mode", .text = &mode},
-        {.name = "count", .number = &e.count}, {.name = "at", .text = &e.at},
-        {.name = "where", .text = &where},     {.name = "again", .number = &e.again},
+        {.name = "seed", .number = &e->seed},    {.name = "window", .number = &e->window_ms},
+        {.name = "after", .text = &after},       {.name = "mode", .text = &mode},
+        {.name = "count", .number = &e->count},  {.name = "at", .text = &e->at},
+        {.name = "where", .text = &where},       {.name = "again", .number = &e->again},
+        {.name = "classes", .text = &c.classes}, {.name = "servers", .text = &c.servers},
+        {.name = "runs", .number = &c.runs},     {.name = "output", .text = &c.output},
+        {.name = "judge", .text = &c.judge},     {.name = "pause", .number = &c.pause_ms},
     };
     int rc = options_parse_more(&o, argc, argv, OPT_JSON, more, sizeof more / sizeof more[0]);
 
-    if (rc >= 0)
+    if (rc >= 0 || (rc = parse_words(e, after, mode, where)) >= 0)
         return rc;
-    if (argc - o.first == 1 && strcmp(argv[o.first], "list") == 0)
+    e->stack = o.name;
+    const int n = argc - o.first;
+    char **word = argv + o.first;
+    if (n == 1 && strcmp(word[0], "list") == 0)
         return list_classes();
-    if (argc - o.first < 2)
+    if (n == 1 && strcmp(word[0], "campaign") == 0)
+        return campaign(&c, o.json);
+    if (n < 2)
         return usage_error("expected a class of faults and a server");
-    if (crash_class_parse(argv[o.first], &e.class) < 0)
-        return usage_error("there is no class \"%s\"; eft crash list", argv[o.first]);
-    if (after_parse(after, &e.after) < 0)
-        return usage_error("--after: found \"%s\", expected kill, restore or keep", after);
-    if (mode_parse(mode, &e.mode) < 0)
-        return usage_error("--mode: found \"%s\", expected guided or minix", mode);
-    if (where_parse(where, &e.where) < 0)
-        return usage_error("--where: found \"%s\", expected any, shared, private or stack", where);
-    if (e.count < 1 || e.count > INJECT_FAULTS)
-        return usage_error("--count: expected 1 to %d", INJECT_FAULTS);
-    if (e.again > AGAIN_MAX)
-        return usage_error("--again: expected at most %d", AGAIN_MAX);
-    const bool watch = e.window_ms != UINT64_MAX;
-    if (e.class == CRASH_KILL && !watch && e.again == 0)
-        return crash_kill(&o, argc - o.first - 1, argv + o.first + 1);
-    if (watch && e.window_ms > 3600000)
-        return usage_error("--window: expected at most 3600000 ms");
-    if (argc - o.first - 1 > CRASH_VICTIMS)
+    if (n - 1 > CRASH_VICTIMS)
         return usage_error("at most %d servers", CRASH_VICTIMS);
-    if (!watch)
-        e.window_ms = WINDOW_MS;
-    if (e.seed == UINT64_MAX)
-        e.seed = random_seed();
-    e.stack = o.name;
-    for (int i = o.first + 1; i < argc; i++)
-        e.server[e.servers++] = argv[i];
-    return experiment(&e, o.json);
+    if (crash_class_parse(word[0], &e->class) < 0)
+        return usage_error("there is no class \"%s\"; eft crash list", word[0]);
+    if (e->class == CRASH_KILL && e->window_ms == UINT64_MAX && e->again == 0)
+        return crash_kill(&o, n - 1, word + 1);
+    experiment_defaults(e);
+    if (e->seed == UINT64_MAX)
+        e->seed = random_seed();
+    for (int i = 1; i < n; i++)
+        e->server[e->servers++] = word[i];
+    return experiment(e, o.json);
 }

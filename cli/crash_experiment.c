@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BACK_LIMIT_MS = 15000, LOOK_MS = 5 };
+enum { BACK_LIMIT_MS = 15000, LOOK_MS = 5, WINDOW_MS = 2000, WILD_STORES = 20 };
 
 uint64_t random_seed(void)
 {
@@ -197,24 +197,18 @@ static struct json_object *agains_json(const struct victim *v)
 static struct json_object *wait_back(const struct experiment *e, const struct victim *v,
                                      struct json_object **status)
 {
-    struct json_object *request, *s;
+    const bool rs = strcmp(v->name, "rs") == 0;
 
     for (int ms = 0; ms < BACK_LIMIT_MS; ms += LOOK_MS) {
-        int fd = client_connect(e->stack);
-        if (fd >= 0) {
-            request = json_object_new_object();
-            json_object_object_add(request, "op", json_object_new_string("status"));
-            *status = client_ask(fd, e->stack, request);
-            close(fd);
-            bool rs = strcmp(v->name, "rs") == 0;
-            s = *status == NULL ? NULL : rs ? *status : client_server(*status, v->name);
-            if (s != NULL && json_number(s, "pid") != 0 &&
-                (pid_t)json_number(s, "pid") != last_killed(v) &&
-                (rs || strcmp(json_text(s, "state"), "running") == 0))
-                return s;
-            json_object_put(*status);
-            *status = NULL;
-        }
+        struct json_object *s;
+        *status = client_try(e->stack, "status");
+        s = *status == NULL ? NULL : rs ? *status : client_server(*status, v->name);
+        if (s != NULL && json_number(s, "pid") != 0 &&
+            (pid_t)json_number(s, "pid") != last_killed(v) &&
+            (rs || strcmp(json_text(s, "state"), "running") == 0))
+            return s;
+        json_object_put(*status);
+        *status = NULL;
         nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000l}, NULL);
     }
     return NULL;
@@ -242,6 +236,16 @@ static void describe_back(const struct experiment *e, const struct injection *i,
                 json_object_new_boolean(inject_is_clean(i, (pid_t)json_number(s, "pid"))));
     }
     json_object_put(status);
+}
+
+void experiment_defaults(struct experiment *e)
+{
+    const bool code = crash_kind(e->class)->means == MEANS_MUTATE;
+
+    if (e->window_ms == UINT64_MAX)
+        e->window_ms = WINDOW_MS;
+    if (e->count == 0)
+        e->count = code ? 1 : WILD_STORES;
 }
 
 int experiment_run(const struct experiment *e, struct json_object *lines)

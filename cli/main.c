@@ -18,10 +18,11 @@ static const struct command commands[] = {
     {"maps", command_maps, "[--name NAME] [--json]",
      "Checks who has which memory mapped against who may; exit status 1 when somebody may not."},
     {"crash", command_crash,
-     "list | CLASS SERVER… [--seed N] [--window MS] [--after kill|restore|keep] [--mode "
-     "guided|minix] "
-     "[--count N] [--at PLACE] [--where any|shared|private|stack] [--again N] [--name NAME] "
-     "[--json]",
+     "list | CLASS SERVER… | campaign  [--seed N] [--window MS] [--after kill|restore|keep] "
+     "[--mode "
+     "guided|minix] [--count N] [--at PLACE] [--where any|shared|private|stack] [--again N] "
+     "[--output FILE] [--classes LIST] [--servers LIST] [--runs N] [--judge COMMAND] [--pause MS] "
+     "[--name NAME] [--json]",
      "Breaks running servers (tcp0, ip0, …; rs) on purpose; they come back by themselves."},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

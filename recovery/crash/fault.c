@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define RESUME_FLAG (1ull << 16)
+
 int fault_signal(const struct target *t, enum crash_class c)
 {
     int signal = c == CRASH_ABORT ? SIGABRT : c == CRASH_STOP ? SIGSTOP : SIGKILL;
@@ -42,6 +44,8 @@ int fault_stub(struct target *t, enum crash_class c, const struct symbols *s, st
     }
     /* It is where it is: the kernel must not go back to a call that was interrupted. */
     r.orig_rax = UINT64_MAX;
+    /* Between two rounds of a string instruction it would pass a breakpoint unseen once. */
+    r.eflags &= ~RESUME_FLAG;
     if (rc == 0)
         rc = target_set_registers(t, &r);
     if (rc == 0)

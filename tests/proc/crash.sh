@@ -68,7 +68,7 @@ load() { { [ -n "${PIDS[victim]:-}" ] && victim_runs; } || victim_start 8; }
 spawn ping in_peer ping -i 0.01 -q "$STACK_IP"
 # a server without work: others go on, whatever is hit
 for where in any shared private stack; do
-    crash wild udp --where $where --count 8 --window 50
+    crash wildwrite udp --where $where --count 8 --window 50
     says '.injected' '.activated' '(.stores | length) == 8' '.recovered'
 done
 says '.stores | all(.place == "[stack]")'
@@ -116,11 +116,36 @@ load
 crash mutate ip --mode minix --count 100 --window 300 --seed 5
 says '(.faults | length) == 100' '[.faults[].address] | unique | length == 100'
 
+# --- a campaign: judged by a command, interrupted, and gone on with ---
+cat >"$T/judge" <<JUDGE
+#!/bin/sh
+printf '%s\n' "\$EFT_CRASH_LINE" >>$T/judged
+ping -c1 -W3 $STACK_IP >/dev/null && echo '{"outcome":"reachable"}'
+JUDGE
+campaign() {
+    in_peer "$EFT_BUILD/eft" crash campaign --name "$STACK" --classes kill,segv,nop --servers udp,pf --window 100 --seed 3 \
+        --output "$T/results" --judge "sh $T/judge" --json "$@"
+}
+# of another stack: what a server with a mistake said and stored stays
+for name in ping victim; do despawn $name; done
+stack_down
+stack_up
+campaign --runs 4 >"$T/line" || fail "campaign: $(cat "$T/line")"
+says '.runs == 4' '.failed == 0'
+truncate -s -3 "$T/results" # as if it had been killed while it wrote its last line
+campaign --runs 8 >"$T/line" || fail "campaign: $(cat "$T/line")"
+says '.runs == 8' '.injected == 8' '.failed == 0' '.rows | length == 6'
+[ "$(wc -l <"$T/judged")" = 9 ] || fail "$(wc -l <"$T/judged") runs were judged: of 4 one is lost, and 5 are missing"
+[ "$(jq -s '[.[1:][] | .run] == [range(8)] and (.[1:] | all(.judge.outcome == "reachable"))' "$T/results")" = true ] ||
+    fail "results: $(cat "$T/results")"
+
 # --- what it cannot do, it says ---
 refuses() { if eft crash "$@" --name "$STACK" >"$T/out" 2>&1; then fail "eft crash $* was done"; fi; }
 refuses nothing tcp
 refuses segv nobody
 refuses nop tcp --at nowhere+0x1
 refuses nop tcp --mode other
+refuses campaign --output "$T/results" --classes kill --servers udp --seed 3
+refuses campaign --output "$T/judge" --classes kill
 stack_end
 say "each class of faults was put in, proven, and recovered from"
