@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WINDOW_MAX_MS = 3600000 };
+enum { WINDOW_MAX_MS = 3600000, SHOWN_FAULTS = 8 };
 
 static int report(const struct options *o, struct json_object *answer)
 {
@@ -131,11 +131,12 @@ static void print_line(struct json_object *l)
         return;
     }
     struct json_object *faults = json_member(l, "faults");
-    for (size_t i = 0; i < json_object_array_length(faults); i++) {
+    for (size_t i = 0; i < json_object_array_length(faults) && i < SHOWN_FAULTS; i++) {
         struct json_object *f = json_object_array_get_idx(faults, i);
-        printf("%s: %s for %s\n", json_text(f, "symbol"),
-               json_text(json_member(f, "after"), "text"),
-               json_text(json_member(f, "before"), "text"));
+        const char *text = json_text(json_member(f, "after"), "text");
+        if (text[0] != '\0')
+            printf("%s: %s for %s\n", json_text(f, "symbol"), text,
+                   json_text(json_member(f, "before"), "text"));
     }
     printf("%s %s (process %llu): %s", json_text(l, "class"), json_text(l, "server"),
            (unsigned long long)json_number(l, "pid"),
