@@ -124,7 +124,7 @@ static struct place place(uint64_t at)
 static uint64_t base_of_program(void)
 {
     char path[64];
-    unsigned long from;
+    unsigned long from = 0;
     snprintf(path, sizeof path, "/proc/%d/maps", pid);
     FILE *f = fopen(path, "r");
     if (f == NULL || fscanf(f, "%lx", &from) != 1)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * The path MTU: ICMP, black holes, and what is remembered of a destination.
+ * ICMP, and the path MTU: black holes, and what is remembered of a destination.
  */
 /* link: eft_tcp eft_harness */
 #include "tcp_peer.h"
 
-static void icmp_too_big(uint16_t next_mtu, uint16_t dropped, uint32_t seq)
+/* About a segment of ours, of `dropped` bytes with its IP header. */
+static void icmp(uint8_t type, uint8_t code, uint16_t mtu, uint16_t dropped, uint32_t seq)
 {
     struct packet p = {
-        .icmp_type = 3, .icmp_code = 4, .mss = next_mtu, .protocol = 6, .chain = TCP_NO_CHAIN};
+        .icmp_type = type, .icmp_code = code, .mss = mtu, .protocol = 6, .chain = TCP_NO_CHAIN};
     void *slot;
     p.hdr_len = 28;
     p.hdr[0] = 0x45;
@@ -30,10 +31,14 @@ static void icmp_too_big(uint16_t next_mtu, uint16_t dropped, uint32_t seq)
     look();
 }
 
-/* The peer takes 1460 bytes a segment. */
-static void wide_state(unsigned write)
+static void icmp_too_big(uint16_t next_mtu, uint16_t dropped, uint32_t seq)
 {
-    listen_state();
+    icmp(3, 4, next_mtu, dropped, seq);
+}
+
+/* The peer takes 1460 bytes a segment. */
+static void accept_wide(void)
+{
     sock_claim(&k, &listener);
     deliver_segment(
         (struct tcp_seg){.flags = TH_SYN, .seq = their_iss, .wnd = PEER_WINDOW, .mss = 1460}, bytes,
@@ -43,6 +48,12 @@ static void wide_state(unsigned write)
     inject(TH_ACK, their(0), our(0), NULL, 0);
     sock_step(&k);
     assert_true(k.open);
+}
+
+static void wide_state(unsigned write)
+{
+    listen_state();
+    accept_wide();
     assert_int_equal(conn()->mss, 1460);
     if (write)
         app_writes(write);
@@ -52,15 +63,7 @@ static void again(uint16_t port)
 {
     their_port = port;
     k = (struct sock){.s = us, .app = listener.app, .slot = k.slot + 1};
-    sock_claim(&k, &listener);
-    deliver_segment(
-        (struct tcp_seg){.flags = TH_SYN, .seq = their_iss, .wnd = PEER_WINDOW, .mss = 1460}, bytes,
-        false);
-    look();
-    our_iss = last.seq;
-    inject(TH_ACK, their(0), our(0), NULL, 0);
-    sock_step(&k);
-    assert_true(k.open);
+    accept_wide();
 }
 
 static void smaller_at_once(void **state)
@@ -190,6 +193,32 @@ static void black_hole_off(void **state)
     assert_int_equal(conn()->mss, 1460);
 }
 
+static void syn_sent_unreachable(void **state)
+{
+    int result = 0;
+    (void)state;
+    syn_sent_state();
+    icmp(3, 1, 0, 0, our_iss + 99); /* quotes what was not sent */
+    assert_false(sock_replied(&k, NULL));
+    icmp(3, 1, 0, 0, our_iss);
+    assert_true(sock_replied(&k, &result));
+    assert_int_equal(result, -EHOSTUNREACH);
+}
+
+static void established_icmp(void **state)
+{
+    (void)state;
+    established_state();
+    app_writes(3000);
+    uint32_t mss = conn()->mss;
+    icmp(3, 3, 0, 0, our(0)); /* soft once synchronised */
+    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
+    icmp_too_big(100, 0, our(0)); /* forged: the floor holds */
+    assert_int_equal(conn()->mss, 552 - 40);
+    assert_true(conn()->mss < mss);
+    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
+}
+
 #define T(f, b) cmocka_unit_test_setup_teardown(f, b, end)
 
 int main(void)
@@ -203,6 +232,8 @@ int main(void)
         T(black_hole, begin_default),
         T(small_segments_prove_nothing, begin_default),
         T(black_hole_off, begin_off),
+        T(syn_sent_unreachable, begin_default),
+        T(established_icmp, begin_default),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -379,53 +379,6 @@ static void established_delayed_ack(void **state)
 
 /* --- ESTABLISHED: sending --- */
 
-static void established_retransmits(void **state)
-{
-    (void)state;
-    established_state();
-    app_writes(100);
-    assert_int_equal(last.len, 100);
-    uint64_t wait = 0, before = 0;
-    for (unsigned i = 0; i < 4; i++) { /* doubling */
-        for (wait = 0; wait < 100; wait++) {
-            later(100 * MSEC);
-            if (sent)
-                break;
-        }
-        assert_int_equal(last.seq, our(0));
-        assert_int_equal(last.len, 100);
-        if (before)
-            assert_in_range(wait, 2 * before - 2, 2 * before + 3);
-        before = wait;
-    }
-    inject(TH_ACK, their(0), our(100), NULL, 0);
-    assert_int_equal(sock_down(&k)->tx_una, sock_up(&k)->tx_end);
-    assert_int_equal(sock_down(&k)->tx_free, sock_up(&k)->tx_end);
-}
-
-static void established_gives_up(void **state)
-{
-    (void)state;
-    established_state();
-    app_writes(100);
-    for (unsigned i = 0; i < 3000 && sock_down(&k)->state != SOCK_CLOSED; i++)
-        later(SEC);
-    assert_int_equal(sock_down(&k)->error, ETIMEDOUT);
-}
-
-static void established_user_timeout(void **state)
-{
-    (void)state;
-    established_state();
-    sock_request(&k, OP_SETOPT, OPT_USER_TIMEOUT, 5000);
-    look();
-    app_writes(100);
-    unsigned s = 0;
-    for (; s < 60 && sock_down(&k)->state != SOCK_CLOSED; s++)
-        later(SEC);
-    assert_in_range(s, 5, 10);
-}
-
 static void sack(uint32_t ack, uint32_t from, uint32_t to)
 {
     deliver_segment((struct tcp_seg){.flags = TH_ACK,
@@ -470,77 +423,6 @@ static void established_nagle_and_nodelay(void **state)
     look();
     app_writes(10);
     assert_int_equal(sent, 1);
-}
-
-static void established_zero_window(void **state)
-{
-    (void)state;
-    established_state();
-    deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(0), .ack = our(0), .wnd = 0},
-                    NULL, false);
-    look();
-    app_writes(100);
-    assert_int_equal(sent, 0);
-    unsigned probes = 0;
-    for (unsigned i = 0; i < 200; i++) { /* never gives up while it is answered */
-        later(5 * SEC);
-        if (!sent)
-            continue;
-        probes += sent;
-        assert_int_equal(last.seq, our(0) - 1);
-        deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(0), .ack = our(0), .wnd = 0},
-                        NULL, false);
-        look();
-    }
-    assert_in_range(probes, 8, 40);
-    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
-    inject(TH_ACK, their(0), our(0), NULL, 0);
-    assert_int_equal(last.len, 100);
-}
-
-static void established_keepalive(void **state)
-{
-    (void)state;
-    established_state();
-    sock_request(&k, OP_SETOPT, OPT_KEEPIDLE, 10);
-    look();
-    sock_request(&k, OP_SETOPT, OPT_KEEPINTVL, 2);
-    look();
-    sock_request(&k, OP_SETOPT, OPT_KEEPCNT, 3);
-    look();
-    sock_request(&k, OP_SETOPT, OPT_KEEPALIVE, 1);
-    look();
-    later(9 * SEC);
-    assert_int_equal(sent, 0);
-    later(2 * SEC);
-    assert_int_equal(sent, 1);
-    assert_int_equal(last.seq, our(0) - 1);
-    for (unsigned i = 0; i < 10; i++)
-        later(SEC);
-    assert_int_equal(sock_down(&k)->error, ETIMEDOUT);
-}
-
-/* With a user timeout it is time that counts, not probes (as Linux). */
-static void established_keepalive_user_timeout(void **state)
-{
-    (void)state;
-    established_state();
-    static const uint32_t opt[][2] = {{OPT_KEEPIDLE, 10},
-                                      {OPT_KEEPINTVL, 2},
-                                      {OPT_KEEPCNT, 3},
-                                      {OPT_USER_TIMEOUT, 30000},
-                                      {OPT_KEEPALIVE, 1}};
-    for (unsigned i = 0; i < 5; i++) {
-        sock_request(&k, OP_SETOPT, opt[i][0], opt[i][1]);
-        look();
-    }
-    for (unsigned i = 0; i < 28; i++)
-        later(SEC);
-    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
-    assert_in_range(counter(TCP_C_KEEPALIVES), 9, 10);
-    for (unsigned i = 0; i < 5; i++)
-        later(SEC);
-    assert_int_equal(sock_down(&k)->error, ETIMEDOUT);
 }
 
 static void established_application_lies(void **state)
@@ -699,189 +581,6 @@ static void application_dies(void **state)
     assert_int_equal(last.ack, their(1));
 }
 
-/* --- requests --- */
-
-static void privileged_port(void **state)
-{
-    int result = 0;
-    (void)state;
-    sock_listen(&listener, 80, 4);
-    look();
-    assert_true(sock_replied(&listener, &result));
-    assert_int_equal(result, -EACCES);
-    struct tcp *t = us->tcp->state;
-    t->app_shm[listener.app].granted[80 / 64] |= 1ull << 80 % 64;
-    sock_up(&listener)->released = listener.generation;
-    sock_listen(&listener, 80, 4);
-    look();
-    assert_true(sock_replied(&listener, &result));
-    assert_int_equal(result, 0);
-}
-
-static void port_in_use(void **state)
-{
-    int result = 0;
-    (void)state;
-    listen_state();
-    sock_listen(&k, 8080, 4);
-    look();
-    assert_true(sock_replied(&k, &result));
-    assert_int_equal(result, -EADDRINUSE);
-}
-
-static void claim_cancelled(void **state)
-{
-    int result = 0;
-    (void)state;
-    listen_state();
-    sock_claim(&k, &listener);
-    look();
-    assert_int_equal(sock_down(&k)->state, SOCK_CLAIM);
-    sock_request(&k, OP_CANCEL, 0, 0);
-    look();
-    assert_true(sock_replied(&k, &result));
-    assert_int_equal(result, -ECANCELED);
-    assert_int_equal(sock_down(&k)->state, SOCK_FREE);
-}
-
-static void claim_with_a_wrong_token(void **state)
-{
-    int result = 0;
-    (void)state;
-    listen_state();
-    struct sock other = {.s = us, .app = world_add_app(us), .slot = 2};
-    look();
-    sock_claim(&other, &listener);
-    sock_up(&other)->token ^= 1;
-    look();
-    assert_true(sock_replied(&other, &result));
-    assert_int_equal(result, -EBADF);
-}
-
-/* A listener shared after fork, early data, and a worker in another process. */
-static void worker_claims_early_data(void **state)
-{
-    uint8_t d[700];
-    int result = 1;
-    (void)state;
-    listen_state();
-    struct sock worker = {.s = us, .app = world_add_app(us)}, *wk = &worker;
-    struct up_slot *up = sock_fresh(wk);
-    up->target_app = listener.app;
-    up->target_slot = listener.slot;
-    up->target_generation = listener.generation;
-    up->token = sock_up(&listener)->share_token;
-    sock_request(wk, OP_INHERIT, 0, 0);
-    look();
-    assert_true(sock_replied(wk, &result));
-    assert_int_equal(result, 0);
-    assert_int_equal(sock_down(wk)->state, SOCK_LISTEN);
-
-    inject(TH_SYN, their_iss, 0, NULL, 0);
-    our_iss = last.seq;
-    stream(d, 0, 700);
-    inject(TH_ACK, their(0), our(0), d, 300);
-    inject(TH_ACK, their(500), our(0), d + 500, 200); /* out of order, moves along */
-    assert_int_equal(sock_down(&listener)->pending, 1);
-    assert_int_equal(sock_down(wk)->pending, 1);
-
-    /* The first process goes; the connection stays. */
-    sock_close(&listener, false);
-    look();
-    k = (struct sock){.s = us, .app = worker.app, .slot = 3};
-    sock_claim(&k, wk);
-    look();
-    sock_step(&k);
-    sock_step(&k);
-    inject(TH_ACK, their(300), our(0), d + 300, 200);
-    assert_int_equal(last.ack, their(700));
-    sock_step(&k);
-    assert_int_equal(k.received, 700);
-}
-
-static void inherited_connection(void **state)
-{
-    int result = 1;
-    uint8_t d[50];
-    (void)state;
-    established_state();
-    app_writes(100);
-    struct sock heir = {.s = us, .app = world_add_app(us), .slot = 4};
-    struct up_slot *up = sock_fresh(&heir);
-    up->target_app = k.app;
-    up->target_slot = k.slot;
-    up->target_generation = k.generation;
-    up->token = sock_up(&k)->share_token;
-    sock_request(&heir, OP_INHERIT, 0, 0);
-    look();
-    assert_false(sock_replied(&heir, NULL)); /* 100 bytes are in the old owner's ring */
-    inject(TH_ACK, their(0), our(100), NULL, 0);
-    look();
-    assert_true(sock_replied(&heir, &result));
-    assert_int_equal(result, 0);
-    assert_int_equal(sock_down(&k)->state, SOCK_CLOSED);
-    k = heir;
-    sock_step(&k);
-    stream(d, 0, 50);
-    inject(TH_ACK, their(0), our(100), d, 50);
-    sock_step(&k);
-    assert_int_equal(k.received, 50);
-    app_writes(10);
-    assert_int_equal(last.seq, our(100));
-    assert_int_equal(last.len, 10);
-}
-
-/* --- ICMP --- */
-
-static void icmp(uint8_t type, uint8_t code, uint16_t mtu, uint32_t seq)
-{
-    struct packet p = {
-        .icmp_type = type, .icmp_code = code, .mss = mtu, .protocol = 6, .chain = TCP_NO_CHAIN};
-    void *slot;
-    p.hdr_len = 28;
-    p.hdr[0] = 0x45;
-    p.hdr[9] = 6;
-    memcpy(p.hdr + 12, us->cfg.interface[0].addr.v6, 4);
-    memcpy(p.hdr + 16, w.side[1].cfg.interface[0].addr.v6, 4);
-    p.hdr[20] = (uint8_t)(our_port >> 8);
-    p.hdr[21] = (uint8_t)our_port;
-    p.hdr[22] = (uint8_t)(their_port >> 8);
-    p.hdr[23] = (uint8_t)their_port;
-    for (unsigned i = 0; i < 4; i++)
-        p.hdr[24 + i] = (uint8_t)(seq >> (24 - 8 * i));
-    assert_int_equal(chan_tx_reserve(&us->to_tcp, 0, us->to_tcp.tail, 0, &slot), CHAN_OK);
-    packet_put(slot, &p);
-    chan_tx_commit(&us->to_tcp);
-    chan_tx_publish(&us->to_tcp);
-    look();
-}
-
-static void syn_sent_unreachable(void **state)
-{
-    int result = 0;
-    (void)state;
-    syn_sent_state();
-    icmp(3, 1, 0, our_iss + 99); /* quotes what was not sent */
-    assert_false(sock_replied(&k, NULL));
-    icmp(3, 1, 0, our_iss);
-    assert_true(sock_replied(&k, &result));
-    assert_int_equal(result, -EHOSTUNREACH);
-}
-
-static void established_icmp(void **state)
-{
-    (void)state;
-    established_state();
-    app_writes(3000);
-    uint32_t mss = conn()->mss;
-    icmp(3, 3, 0, our(0)); /* soft once synchronised */
-    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
-    icmp(3, 4, 100, our(0)); /* forged: the floor holds */
-    assert_int_equal(conn()->mss, 552 - 40);
-    assert_true(conn()->mss < mss);
-    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
-}
-
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -912,14 +611,8 @@ int main(void)
         T(established_duplicate),
         T(established_window_closes_and_opens),
         T(established_delayed_ack),
-        T(established_retransmits),
-        T(established_gives_up),
-        T(established_user_timeout),
         T(established_fast_retransmit),
         T(established_nagle_and_nodelay),
-        T(established_zero_window),
-        T(established_keepalive),
-        T(established_keepalive_user_timeout),
         T(established_application_lies),
         T(established_fin),
         T(established_fin_waits_for_gap),
@@ -930,14 +623,6 @@ int main(void)
         T(close_with_unread_data),
         T(data_after_close),
         T(application_dies),
-        T(privileged_port),
-        T(port_in_use),
-        T(claim_cancelled),
-        T(claim_with_a_wrong_token),
-        T(worker_claims_early_data),
-        T(inherited_connection),
-        T(syn_sent_unreachable),
-        T(established_icmp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,46 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * Windows that say odd things: taken back over data under way, or wider than their field.
+ * Windows that are shut, or say odd things: taken back over data under way, or wider than their
+ * field.
  */
 /* link: eft_tcp eft_harness */
 #include "tcp_peer.h"
+
+/* All is acknowledged that was, and there is no room for more. */
+static void shut(void)
+{
+    deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(0), .ack = our(0), .wnd = 0},
+                    NULL, false);
+    look();
+}
+
+/* It never gives up while it is answered. */
+static void probes_are_answered(void)
+{
+    unsigned probes = 0;
+    for (unsigned i = 0; i < 200; i++) {
+        later(5 * SEC);
+        if (!sent)
+            continue;
+        probes += sent;
+        assert_int_equal(last.seq, our(0) - 1);
+        shut();
+    }
+    assert_in_range(probes, 8, 40);
+}
+
+static void established_zero_window(void **state)
+{
+    (void)state;
+    established_state();
+    shut();
+    app_writes(100);
+    assert_int_equal(sent, 0);
+    probes_are_answered();
+    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
+    inject(TH_ACK, their(0), our(0), NULL, 0);
+    assert_int_equal(last.len, 100);
+}
 
 /* A window of zero that comes after data was sent, by a peer that shrinks it or by a segment that
  * was overtaken: the retransmission timer finds no room, and must ask for some. */
@@ -13,21 +50,8 @@ static void established_window_taken_back(void **state)
     established_state();
     app_writes(2000);
     assert_int_equal(sent, 2);
-    deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(0), .ack = our(0), .wnd = 0},
-                    bytes, false);
-    look();
-    unsigned probes = 0;
-    for (unsigned i = 0; i < 200; i++) { /* never gives up while it is answered */
-        later(5 * SEC);
-        if (!sent)
-            continue;
-        probes += sent;
-        assert_int_equal(last.seq, our(0) - 1);
-        deliver_segment((struct tcp_seg){.flags = TH_ACK, .seq = their(0), .ack = our(0), .wnd = 0},
-                        bytes, false);
-        look();
-    }
-    assert_in_range(probes, 8, 40);
+    shut();
+    probes_are_answered();
     inject(TH_ACK, their(0), our(0), NULL, 0);
     for (unsigned i = 0; i < 30 && last.len == 0; i++)
         later(5 * SEC);
@@ -201,6 +225,7 @@ int main(void)
         T(established_silence_is_shorter),
         T(established_window_wider_than_its_field),
         T(syn_rcvd_syn_ack_window),
+        T(established_zero_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
