@@ -8,7 +8,7 @@
  * slot in shared memory until it is bound, connected or sends: until then it may still turn out to
  * be one for the kernel (127.0.0.0/8, ::1).
  *
- *   preload.c  the symbols           fdtab.c   descriptors, references
+ *   preload*.c the symbols           fdtab.c   descriptors, references
  *   attach.c   mapping the stack     call.c    slots, requests, work queue
  *   wait.c     sleeping              conn.c    bind … accept, close
  *   accept.c   claims of listeners
@@ -17,7 +17,7 @@
  *   fork.c     processes that share sockets            name.c   addresses
  *   zerocopy.c the calls of eft.h
  *
- * Inside, functions return 0 or a count, or -errno; preload.c alone touches errno. Nothing here
+ * Inside, functions return 0 or a count, or -errno; preload*.c alone touch errno. Nothing here
  * exits, aborts or prints. While a server is away, calls wait for its successor.
  *
  * Locks are spin locks that know their owner: a signal handler that interrupts the owner and needs
