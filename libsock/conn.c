@@ -162,8 +162,13 @@ void conn_became_active(struct sock *s)
 enum phase conn_refresh(struct sock *s)
 {
     enum phase ph = load_acquire(&s->phase);
-    if (likely(ph != PH_CONNECTING))
+    if (likely(ph != PH_CONNECTING)) {
+        /* What could not be told while a request was under way. Its reply rings everybody who
+         * sleeps, and whoever looks whether there is anything for him comes by here. */
+        if (unlikely(load_relaxed(&s->opt_dirty) != 0) && ph == PH_ACTIVE)
+            option_flush(s);
         return ph;
+    }
     const struct down_slot *d = s->down;
     bool done = request_done(s);
     uint32_t state = load_acquire(&d->state);

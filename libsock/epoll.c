@@ -199,8 +199,10 @@ static uint32_t reg_check(struct reg *r, struct sock *s, bool consume)
     bool in = r->fresh || n.rx_nxt != r->rx_nxt || n.state != r->state ||
               n.error_seq != r->error_seq || n.changes != r->changes || n.accepted > r->accepted;
     bool out = want & EPOLLOUT && n.nospace != r->nospace;
-    if (!in && !out && s->phase != PH_CONNECTING && s->phase != PH_LISTEN)
+    if (!in && !out && s->phase != PH_CONNECTING && s->phase != PH_LISTEN) {
+        conn_refresh(s); /* there may be something to tell */
         return 0;
+    }
     uint32_t ev = sock_ready(s) & (want | ALWAYS);
     if (s->phase == PH_LISTEN || s->phase == PH_ACTIVE) {
         /* Looking may have posted claims or ended a connect. */

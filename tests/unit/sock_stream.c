@@ -13,6 +13,8 @@
 
 #include "sock_double.h"
 
+#include <netinet/tcp.h>
+
 enum { BULK = 1 << 20 };
 
 static ssize_t put(struct sock *s, const void *buf, size_t len, int flags)
@@ -264,6 +266,36 @@ static void slots_come_back(void **state)
     }
 }
 
+/* Options change faster than the server takes them, then the program waits for input: all the same
+ * it learns of the last value, or what TCP_CORK held back would leave 200 ms late. */
+static void option_told_before_sleep(void **state)
+{
+    (void)state;
+    int fd[2], on = 1, off = 0;
+    struct sock *s[2];
+    d_pair(fd, s);
+    d_stop();
+    d_step();
+    const uint32_t before = s[0]->up->req_id;
+    const int set = option_set(fd[0], s[0], IPPROTO_TCP, TCP_CORK, &on, sizeof on) |
+                    option_set(fd[0], s[0], IPPROTO_TCP, TCP_CORK, &off, sizeof off);
+    stream_ready(s[0]);
+    const uint32_t at_first = s[0]->up->req_id - before;
+    d_step();
+    stream_ready(s[0]);
+    const uint32_t then = s[0]->up->req_id - before;
+    const uint64_t what = s[0]->up->arg0, value = s[0]->up->arg1;
+    dbl.stop = false;
+    d_run();
+    assert_int_equal(set, 0);
+    assert_int_equal(at_first, 1);
+    assert_int_equal(then, 2);
+    assert_int_equal(what, OPT_CORK);
+    assert_int_equal(value, 0);
+    d_close(fd[0]);
+    d_close(fd[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +309,7 @@ int main(void)
         cmocka_unit_test(shutdown_wakes_a_blocked_reader),
         cmocka_unit_test(time_limit),
         cmocka_unit_test(slots_come_back),
+        cmocka_unit_test(option_told_before_sleep),
     };
     return cmocka_run_group_tests(tests, d_setup, d_teardown);
 }
