@@ -107,8 +107,10 @@ class Run:
             with open(log, encoding="utf-8", errors="replace") as f:
                 print(f.read().strip())
         if done.returncode not in (0, 77, IMPOSSIBLE):
+            began = any(x["session"] == number for x in read(self.results))
+            what = {"left" if began else "problem": f"session.sh: exit status {done.returncode}, see {log}"}
             with open(self.results, "a", encoding="utf-8") as f:
-                f.write(json.dumps({"session": number, "left": f"session.sh: exit status {done.returncode}, see {log}"}) + "\n")
+                f.write(json.dumps({"session": number} | what) + "\n")
         return done.returncode
 
     def carry_out(self):

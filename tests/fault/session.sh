@@ -51,9 +51,10 @@ dropbearkey -t ed25519 -f "$T/host" >"$T/dropbearkey.out" 2>&1
 # shellcheck disable=SC2016
 spawn dropbear stack_run unshare -m bash -c 'mount --bind "$1" ~ && exec -a dropbear /usr/sbin/dropbear -F -E -s -r "$2" -p 2222' \
     sh "$T/home" "$T/host"
-for port in 7000 7001 7002 80 2222; do wait_for 10 "port $port is open" port_open "$STACK_IP" $port; done
-wait_for 10 "the name server answers" in_peer dig +short +time=1 +tries=1 "@$STACK_IP" host1.example.test
-wait_for 10 "the forbidden one listens" grep -q listening "$T/forbidden.log"
+# The machine may be busy, and these be niced.
+for port in 7000 7001 7002 80 2222; do wait_for 60 "port $port is open" port_open "$STACK_IP" $port; done
+wait_for 60 "the name server answers" in_peer dig +short +time=1 +tries=1 "@$STACK_IP" host1.example.test
+wait_for 60 "the forbidden one listens" grep -q listening "$T/forbidden.log"
 
 pids=$(for name in echo stream ticker forbidden nginx dnsmasq dropbear; do printf '%s=%s ' $name "${PIDS[$name]}"; done)
 rc=0
