@@ -67,18 +67,22 @@ static void print(struct json_object *now)
            json_object_get_boolean(json_member(now, "up")) ? "running" : "starting", up,
            (unsigned long long)json_number(now, "applications"),
            (unsigned long long)json_number(now, "pid"));
-    printf("%-10s %8s %4s %-9s %8s %12s %7s\n", "SERVER", "PID", "CPU", "STATE", "RESTARTS",
-           "UPTIME", "LOAD");
+    printf("%-10s %8s %4s %-9s %6s %8s %9s %12s %7s\n", "SERVER", "PID", "CPU", "STATE", "SPARES",
+           "RESTARTS", "GAP", "UPTIME", "LOAD");
     for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {
         struct json_object *s = json_object_array_get_idx(list, i);
         int cpu = json_object_get_int(json_member(s, "cpu"));
-        char number[12] = "any";
+        char number[12] = "any", gap[24] = "-";
+        const uint64_t gap_ns = json_number(s, "last_gap_ns");
         duration(json_number(s, "uptime_ns"), up, sizeof up);
         if (cpu >= 0)
             snprintf(number, sizeof number, "%d", cpu);
-        printf("%-10s %8llu %4s %-9s %8llu %12s %6.1f%%\n", json_text(s, "name"),
+        if (gap_ns != 0)
+            snprintf(gap, sizeof gap, "%.2f ms", (double)gap_ns / 1e6);
+        printf("%-10s %8llu %4s %-9s %6llu %8llu %9s %12s %6.1f%%\n", json_text(s, "name"),
                (unsigned long long)json_number(s, "pid"), number, json_text(s, "state"),
-               (unsigned long long)json_number(s, "restarts"), up,
+               (unsigned long long)json_number(s, "spares"),
+               (unsigned long long)json_number(s, "restarts"), gap, up,
                json_object_get_double(json_member(s, "load_percent")));
     }
 }

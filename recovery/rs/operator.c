@@ -76,6 +76,16 @@ static struct json_object *components(const struct process *p)
     return list;
 }
 
+static struct json_object *spare_pids(const struct process *p)
+{
+    struct json_object *list = json_object_new_array();
+
+    for (unsigned i = 0; i < INCARNATIONS; i++)
+        if (p->incarnation[i].state == INCARNATION_STANDBY && p->incarnation[i].ready != 0)
+            json_object_array_add(list, json_object_new_int(p->incarnation[i].pid));
+    return list;
+}
+
 static struct json_object *counters(const struct rs *rs, const struct process *p)
 {
     struct json_object *all = json_object_new_object();
@@ -105,6 +115,7 @@ static struct json_object *status_of(const struct rs *rs, const struct process *
     put(o, "cpu", json_object_new_int(rs->cfg->cpu[p->id[0]]));
     put_text(o, "state", state_name(p->state));
     put_number(o, "spares", spare_count(p));
+    put(o, "spare_pids", spare_pids(p));
     put_number(o, "restarts", p->restarts);
     put_number(o, "hangs", p->hangs);
     put_text(o, "last_end", end_name(p->end));
