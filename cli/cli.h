@@ -27,6 +27,7 @@ int command_run(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_maps(int argc, char **argv);
 int command_crash(int argc, char **argv);
+int command_update(int argc, char **argv);
 
 /* Options that most commands have. */
 struct options {

@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { ANSWER_SECONDS = 10 };
+enum { ANSWER_SECONDS = 10, TRIES = 3 };
 
 int client_connect(const char *name)
 {
@@ -73,16 +73,15 @@ static struct json_object *exchange(int fd, struct json_object *request)
     int rc = dprintf(fd, "%s\n", text);
     json_object_put(request);
     char *line = rc > 0 ? read_line(fd) : NULL;
-    if (line != NULL) {
+    if (line != NULL)
         answer = json_tokener_parse(line);
-        free(line);
-    }
+    free(line);
     return answer;
 }
 
-struct json_object *client_ask(int fd, const char *name, struct json_object *request)
+static struct json_object *judge(const char *name, struct json_object *answer)
 {
-    struct json_object *answer = exchange(fd, request), *ok = NULL;
+    struct json_object *ok = NULL;
 
     if (answer == NULL) {
         complain("stack %s: eft-rs does not answer", name);
@@ -94,6 +93,11 @@ struct json_object *client_ask(int fd, const char *name, struct json_object *req
         return NULL;
     }
     return answer;
+}
+
+struct json_object *client_ask(int fd, const char *name, struct json_object *request)
+{
+    return judge(name, exchange(fd, request));
 }
 
 static struct json_object *request_of(const char *op)
@@ -117,18 +121,22 @@ struct json_object *client_try(const char *name, const char *op)
 
 struct json_object *client_once(const char *name, const char *op)
 {
-    int fd = client_connect(name);
+    struct json_object *answer = NULL;
 
-    if (fd < 0) {
-        if (fd == -EACCES || fd == -EPERM)
-            complain("stack %s: %s; run this as root", name, strerror(-fd));
-        else
-            complain("stack %s is not up (/run/eft/%s/rs: %s)", name, name, strerror(-fd));
-        return NULL;
+    /* An eft-rs that dies does not answer; the next one takes over its socket, and does. */
+    for (unsigned n = 0; n < TRIES && answer == NULL; n++) {
+        int fd = client_connect(name);
+        if (fd < 0) {
+            if (fd == -EACCES || fd == -EPERM)
+                complain("stack %s: %s; run this as root", name, strerror(-fd));
+            else
+                complain("stack %s is not up (/run/eft/%s/rs: %s)", name, name, strerror(-fd));
+            return NULL;
+        }
+        answer = exchange(fd, request_of(op));
+        close(fd);
     }
-    struct json_object *answer = client_ask(fd, name, request_of(op));
-    close(fd);
-    return answer;
+    return judge(name, answer);
 }
 
 struct json_object *client_server(struct json_object *status, const char *name)

@@ -17,6 +17,8 @@ static const struct command commands[] = {
      "Says what runs: process, processor, state, restarts, uptime, load of each server."},
     {"maps", command_maps, "[--name NAME] [--json]",
      "Checks who has which memory mapped against who may; exit status 1 when somebody may not."},
+    {"update", command_update, "rs [--name NAME] [--json]",
+     "Starts eft-rs again from its program as it is now; servers and connections go on."},
     {"crash", command_crash,
      "list | CLASS SERVER… | campaign  [--seed N] [--window MS] [--after kill|restore|keep] "
      "[--mode "

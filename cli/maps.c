@@ -47,9 +47,8 @@ static int may(const struct party *p, region_id id, bool secret)
                id == REGION_PUBLIC(SERVER_ID(SERVER_UDP, 0));
     }
     if (p->components == 0)
-        return id == REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0))
-                   ? 2
-                   : 1; /* it reads what its servers say */
+        /* rs reads what its servers say, and writes what it says itself or is to remember */
+        return id == REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0)) || id == REGION_RS_STATE ? 2 : 1;
     for (unsigned i = 0; i < p->components; i++) {
         enum server_kind kind = SERVER_ID_KIND(p->id[i]);
         if (secret && kind != SERVER_TCP && kind != SERVER_UDP && kind != SERVER_IP)

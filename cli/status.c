@@ -67,6 +67,9 @@ static void print(struct json_object *now)
            json_object_get_boolean(json_member(now, "up")) ? "running" : "starting", up,
            (unsigned long long)json_number(now, "applications"),
            (unsigned long long)json_number(now, "pid"));
+    if (json_number(now, "rs_restarts") != 0)
+        printf("eft-rs was restarted %llu times\n",
+               (unsigned long long)json_number(now, "rs_restarts"));
     printf("%-10s %8s %4s %-9s %6s %8s %9s %12s %7s\n", "SERVER", "PID", "CPU", "STATE", "SPARES",
            "RESTARTS", "GAP", "UPTIME", "LOAD");
     for (size_t i = 0; list != NULL && i < json_object_array_length(list); i++) {

@@ -21,8 +21,8 @@
 
 enum { READY_FD = 3, DOWN_LIMIT_MS = 10000 };
 
-static void __attribute__((noreturn))
-child(const char *program, const struct options *o, const char *config, int ready)
+static void __attribute__((noreturn)) child(const char *keeper, const char *program,
+                                            const struct options *o, const char *config, int ready)
 {
     const char *argv[16];
     unsigned n = 0;
@@ -37,10 +37,11 @@ child(const char *program, const struct options *o, const char *config, int read
     close_range(READY_FD + 1, ~0u, 0);
     if (chdir("/") < 0)
         _exit(CLI_FAILED);
-    argv[n++] = "eft-rs";
-    argv[n++] = "--background";
+    argv[n++] = "eft-keeper";
     argv[n++] = "--ready-fd";
     argv[n++] = "3";
+    argv[n++] = program;
+    argv[n++] = "--background";
     argv[n++] = "--name";
     argv[n++] = o->name;
     if (config != NULL) {
@@ -52,8 +53,8 @@ child(const char *program, const struct options *o, const char *config, int read
         argv[n++] = o->shape;
     }
     argv[n] = NULL;
-    execv(program, (char **)(uintptr_t)argv);
-    dprintf(READY_FD, "cannot execute %s: %s\n", program, strerror(errno));
+    execv(keeper, (char **)(uintptr_t)argv);
+    dprintf(READY_FD, "cannot execute %s: %s\n", keeper, strerror(errno));
     _exit(CLI_FAILED);
 }
 
@@ -82,7 +83,7 @@ static bool says_ready(const char *text, size_t len)
 
 int command_up(int argc, char **argv)
 {
-    char program[PATH_MAX], config[PATH_MAX], text[65536];
+    char keeper[PATH_MAX], program[PATH_MAX], config[PATH_MAX], text[65536];
     struct options o;
     int ready[2], status = 0;
     int rc = options_parse(&o, argc, argv, OPT_UP | OPT_JSON);
@@ -93,15 +94,17 @@ int command_up(int argc, char **argv)
         return usage_error("unexpected argument %s", argv[o.first]);
     if (o.config != NULL && realpath(o.config, config) == NULL)
         return complain("%s: %s", o.config, strerror(errno));
-    if (!path_find("eft-rs", program, sizeof program))
-        return complain("eft-rs is neither beside this program nor in ../libexec/eft");
+    if (!path_find("eft-rs", program, sizeof program) ||
+        !path_find("eft-keeper", keeper, sizeof keeper))
+        return complain("eft-rs and eft-keeper are neither beside this program nor in "
+                        "../libexec/eft");
     if (pipe2(ready, O_CLOEXEC) < 0)
         return complain("pipe: %s", strerror(errno));
     pid_t pid = fork();
     if (pid < 0)
         return complain("fork: %s", strerror(errno));
     if (pid == 0)
-        child(program, &o, o.config != NULL ? config : NULL, ready[1]);
+        child(keeper, program, &o, o.config != NULL ? config : NULL, ready[1]);
     close(ready[1]);
     size_t len = read_all(ready[0], text, sizeof text);
     if (says_ready(text, len)) {
@@ -121,8 +124,8 @@ int command_up(int argc, char **argv)
 
 /* ---- down ---- */
 
-/* eft-rs was killed: its servers end when their channel closes. What it left is removed when
- * nobody holds its lock. */
+/* eft-rs and its keeper were killed: the servers end when their channel closes. What it left is
+ * removed when nobody holds its lock. */
 static int clean_up(const char *name)
 {
     static const char *const names[] = {"rs", "pids", "pids.new", "log", "control", "lock"};
@@ -166,21 +169,27 @@ int command_down(int argc, char **argv)
     struct json_object *status = client_ask(fd, o.name, request);
     if (status == NULL)
         return CLI_FAILED;
-    int pid = (int)json_number(status, "pid");
+    const int pid = (int)json_number(status, "pid"),
+              keeper = (int)json_number(status, "keeper_pid");
     json_object_put(status);
-    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int pidfd[2] = {(int)syscall(SYS_pidfd_open, pid, 0), -1};
+    if (keeper != 0)
+        pidfd[1] = (int)syscall(SYS_pidfd_open, keeper, 0);
     request = json_object_new_object();
     json_object_object_add(request, "op", json_object_new_string("stop"));
     struct json_object *answer = client_ask(fd, o.name, request);
-    if (answer == NULL || pidfd < 0)
+    if (answer == NULL || pidfd[0] < 0)
         return CLI_FAILED;
-    /* its pidfd, as everything is gone only when it is */
-    struct pollfd p = {.fd = pidfd, .events = POLLIN};
-    if (poll(&p, 1, DOWN_LIMIT_MS) != 1) {
-        json_object_put(answer);
-        return complain("stack %s: eft-rs (process %d) does not end", o.name, pid);
+    /* their pidfds, as everything is gone only when they are; the keeper last, as another eft-rs
+     * goes on should this one die before it is done */
+    for (unsigned i = 0; i < 2; i++) {
+        struct pollfd p = {.fd = pidfd[i], .events = POLLIN};
+        if (pidfd[i] >= 0 && poll(&p, 1, DOWN_LIMIT_MS) != 1) {
+            json_object_put(answer);
+            return complain("stack %s: process %d does not end", o.name, i == 0 ? pid : keeper);
+        }
+        close(pidfd[i]);
     }
-    close(pidfd);
     close(fd);
     if (o.json)
         print_json(answer);

@@ -46,6 +46,7 @@ int server_id_parse(const char *name, server_id *id);
  *   1 + id            the region of server `id`; of rs itself: struct rs_page (edge/rs.h)
  *   256 + id          the public page of server `id` (mapped read-only by every application)
  *   512               configuration (written by rs once, before anything else starts)
+ *   513               what rs remembers (recovery/rs/state.h); mapped by nobody else
  *   1024 + 4*app + k  of application `app` (0..APPS_MAX-1): k as enum app_region
  */
 typedef uint16_t region_id;
@@ -53,6 +54,7 @@ enum app_region { APP_UP = 0, APP_DOWN_TCP = 1, APP_DOWN_UDP = 2, APP_DOWN_CTL =
 enum {
     REGION_NONE = 0,
     REGION_CONFIG = 512,
+    REGION_RS_STATE = 513,
     REGION_APP_FIRST = 1024,
     REGION_IDS = 1024 + 4 * APPS_MAX
 };

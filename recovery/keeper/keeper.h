@@ -43,9 +43,9 @@ struct keeper {
  * understood is passed over. */
 void keeper_message(struct keeper *k, pid_t from, char *text, const int *fds, unsigned nfds,
                     uint64_t now);
-/* How long to wait before it is started again, when it lived from `started` to `now` and this was
- * the `deaths`-th short life in a row (0: it was no short one); ns. */
-uint64_t keeper_delay(unsigned deaths);
+/* How long to wait before it is started again after the `deaths`-th short life in a row (0: it was
+ * no short one); ns. That it was killed says nothing about it, unless that never ends. */
+uint64_t keeper_delay(unsigned deaths, bool killed);
 bool keeper_short_life(uint64_t started, uint64_t now);
 
 #endif

@@ -123,6 +123,7 @@ static void __attribute__((noreturn)) child(void)
         end += sprintf(end, "%s%s", i > 0 ? ":" : "", k.held[i].name);
     snprintf(way, sizeof way, "/proc/self/fd/%u", FIRST_FD + k.count);
     setenv("NOTIFY_SOCKET", way, 1);
+    put_number("EFT_KEEPER", (uint64_t)getppid()); /* for `eft status` */
     put_number("WATCHDOG_USEC", WATCHDOG_NS / 1000);
     put_number("WATCHDOG_PID", (uint64_t)getpid());
     if (k.count > 0) {
@@ -203,9 +204,10 @@ static int bury(int status)
     if (WIFEXITED(status) && (!k.ready || WEXITSTATUS(status) == 0))
         return WEXITSTATUS(status);
     deaths = keeper_short_life(started, now) ? deaths + 1 : 0;
+    const bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     if (!k.ready && deaths >= FIRST_TRIES)
         return EXIT_TROUBLE;
-    start_at = now + keeper_delay(deaths);
+    start_at = now + keeper_delay(deaths, killed);
     return -1;
 }
 

@@ -11,6 +11,7 @@
 
 #define SHORT_LIFE_NS 200000000ull
 #define LONGEST_NS    1000000000ull
+enum { KILLS = 50 }; /* in a row that are answered at once */
 
 static bool keep(struct keeper *k, int fd, const char *name)
 {
@@ -74,9 +75,11 @@ bool keeper_short_life(uint64_t started, uint64_t now)
     return now - started < SHORT_LIFE_NS;
 }
 
-uint64_t keeper_delay(unsigned deaths)
+uint64_t keeper_delay(unsigned deaths, bool killed)
 {
-    const uint64_t delay = deaths == 0 ? 0 : 1000000ull << (deaths < 11 ? deaths - 1 : 10);
+    const uint64_t delay = deaths == 0 || (killed && deaths <= KILLS)
+                               ? 0
+                               : 1000000ull << (deaths < 11 ? deaths - 1 : 10);
 
     return delay < LONGEST_NS ? delay : LONGEST_NS;
 }

@@ -19,6 +19,7 @@
 #include "log.h"
 #include "mapped.h"
 #include "rs.h"
+#include "state.h"
 
 #include "libchan/edge/app.h"
 
@@ -27,7 +28,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -51,6 +51,8 @@ static const enum server_kind data_kind[2] = {SERVER_TCP, SERVER_UDP};
     ((struct application *)(void *)((char *)(w)-offsetof(struct application, member)))
 
 static void app_gone(struct rs *rs, struct application *a);
+static void on_death(struct rs *rs, struct watch *w, uint32_t events);
+static void on_hangup(struct rs *rs, struct watch *w, uint32_t events);
 
 /* ---- telling servers ---- */
 
@@ -222,6 +224,8 @@ static void progress(struct rs *rs, struct application *a)
                 send_app(rs, NULL, a, (server_id)id);
         send_client(rs, NULL, a, SERVER_ID(SERVER_SYSCALL, 0));
         reply_attach(rs, a);
+        /* last: whoever dies before leaves it joining, and the reply is sent once more */
+        state_save_app(rs, a);
     }
     if (a->state != APP_LIVE)
         return;
@@ -230,6 +234,7 @@ static void progress(struct rs *rs, struct application *a)
             continue;
         a->waiter[n].waiting = false;
         reply_waiter(a, n);
+        state_save_app(rs, a);
     }
 }
 
@@ -250,67 +255,6 @@ static int bell_pair(int *server, int *app)
         return -errno;
     *server = pair[0];
     *app = pair[1];
-    return 0;
-}
-
-static void fill_ctl(const struct stack_config *cfg, const struct application *a,
-                     struct ctl_region *c)
-{
-    struct app_layout l;
-
-    app_layout(&l, cfg);
-    c->version = APP_VERSION;
-    c->app = a->number;
-    c->app_generation = a->generation;
-    c->n_tcp = l.n_tcp;
-    c->n_udp = l.n_udp;
-    c->uid = a->uid;
-    c->pid = (uint32_t)a->pid;
-    c->default_sndbuf = cfg->tcp_sndbuf;
-    c->default_rcvbuf = cfg->tcp_rcvbuf;
-    c->udp_sndbuf = cfg->udp_sndbuf;
-    c->udp_rcvbuf = cfg->udp_rcvbuf;
-    c->port_first = cfg->port_first;
-    c->port_last = cfg->port_last;
-    c->up_tcp_slots = l.up_tcp_slots;
-    c->up_udp_slots = l.up_udp_slots;
-    c->down_tcp_slots = l.down_tcp_slots;
-    c->down_udp_slots = l.down_udp_slots;
-    c->down_tcp_info = l.down_tcp_info;
-    c->tcp_keepidle = cfg->tcp_keepalive_s;
-    c->tcp_keepintvl = cfg->tcp_keepintvl_s;
-    c->tcp_keepcnt = cfg->tcp_keepcnt;
-    c->tcp_congestion = cfg->tcp_congestion;
-    for (unsigned i = 0; i < cfg->interfaces; i++)
-        c->address[c->addresses++] = cfg->interface[i].addr;
-}
-
-static int make_regions(struct rs *rs, struct application *a)
-{
-    static const char *const names[4] = {"up", "down-tcp", "down-udp", "down-ctl"};
-    const struct stack_config *cfg = rs->cfg;
-    const uint64_t size[4] = {cfg->app_up_size, cfg->app_down_tcp_size, cfg->app_down_udp_size,
-                              (sizeof(struct ctl_region) + 4095) & ~4095ull};
-    const server_id owner[4] = {SERVER_RS, SERVER_ID(SERVER_TCP, 0), SERVER_ID(SERVER_UDP, 0),
-                                SERVER_ID(SERVER_SYSCALL, 0)};
-    char name[80];
-
-    for (unsigned k = 0; k < 4; k++) {
-        struct keep *r = &a->region[k];
-        snprintf(name, sizeof name, "eft:%s:app%u-%s", cfg->name, a->number, names[k]);
-        int rc = keep_create(r, name, size[k]);
-        if (rc < 0)
-            return rc;
-        r->generation = a->generation;
-        const size_t first = k == APP_DOWN_CTL ? size[k] : 4096;
-        void *base = mmap(NULL, first, PROT_READ | PROT_WRITE, MAP_SHARED, r->rw, 0);
-        if (base == MAP_FAILED)
-            return -errno;
-        region_format(base, REGION_OF_APP(a->number, k), owner[k], size[k], a->generation, 0);
-        if (k == APP_DOWN_CTL)
-            fill_ctl(cfg, a, base);
-        munmap(base, first);
-    }
     return 0;
 }
 
@@ -337,6 +281,10 @@ static void release(struct rs *rs, struct application *a)
     rs_unwatch(rs, &a->pidfd);
     rs_unwatch(rs, &a->control);
     a->state = APP_FREE;
+    /* First that there is nothing, then nothing: what is parked without an application is cleared
+     * by the next rs. */
+    state_save_app(rs, a);
+    park_clear(&rs->app_park[a->number]);
 }
 
 /* Tells everybody who mapped it to forget it. */
@@ -354,27 +302,32 @@ static void unmap_everywhere(struct rs *rs, const struct application *a)
         }
 }
 
+static struct application *blank(struct rs *rs, unsigned number, uint32_t generation)
+{
+    struct application *a = rs->app[number];
+
+    if (a == NULL && (a = rs->app[number] = calloc(1, sizeof *a)) == NULL)
+        return NULL;
+    memset(a, 0, sizeof *a);
+    a->number = number;
+    a->generation = rs->app_generation[number] = generation;
+    for (unsigned k = 0; k < 4; k++)
+        a->region[k].rw = a->region[k].ro = -1;
+    for (unsigned w = 0; w < WAITERS_MAX; w++)
+        a->waiter[w].server = a->waiter[w].app = -1;
+    a->bell_server[0] = a->bell_server[1] = a->bell_app[0] = a->bell_app[1] = -1;
+    a->pidfd = (struct watch){.fd = -1, .ready = on_death};
+    a->control = (struct watch){.fd = -1, .ready = on_hangup};
+    return a;
+}
+
+/* The lowest free number: so there are no more of them, and of their parks, than were ever in use
+ * at a time. */
 static struct application *allocate(struct rs *rs)
 {
-    for (unsigned n = 0; n < APPS_MAX; n++) {
-        const unsigned i = (rs->next_app + n) % APPS_MAX;
-        struct application *a = rs->app[i];
-        if (a != NULL && a->state != APP_FREE)
-            continue;
-        if (a == NULL && (a = rs->app[i] = calloc(1, sizeof *a)) == NULL)
-            return NULL;
-        rs->next_app = i + 1;
-        memset(a, 0, sizeof *a);
-        a->number = i;
-        a->generation = ++rs->app_generation[i];
-        for (unsigned k = 0; k < 4; k++)
-            a->region[k].rw = a->region[k].ro = -1;
-        for (unsigned w = 0; w < WAITERS_MAX; w++)
-            a->waiter[w].server = a->waiter[w].app = -1;
-        a->bell_server[0] = a->bell_server[1] = a->bell_app[0] = a->bell_app[1] = -1;
-        a->pidfd.fd = a->control.fd = -1;
-        return a;
-    }
+    for (unsigned i = 0; i < APPS_MAX; i++)
+        if (rs->app[i] == NULL || rs->app[i]->state == APP_FREE)
+            return blank(rs, i, rs->app_generation[i] + 1);
     return NULL;
 }
 
@@ -411,6 +364,7 @@ static void on_hangup(struct rs *rs, struct watch *w, uint32_t events)
     (void)events;
     rs_unwatch(rs, w);
     a->hung_up = true;
+    state_save_app(rs, a);
     /* One that has just become another program has few mappings: the answer comes at once. */
     enum mapped_answer answer = mapped_begin(&m, a->pid, a->region[APP_UP].ro);
     if (answer == MAPPED_MORE)
@@ -476,15 +430,13 @@ static int make(struct rs *rs, struct application *a, const struct ucred *who, i
 
     a->uid = who->uid;
     a->pid = who->pid;
-    a->pidfd.ready = on_death;
-    a->control.ready = on_hangup;
     /* The process that connected, without a race on its number. */
     if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &a->pidfd.fd, &len) < 0) {
         a->pidfd.fd = (int)syscall(SYS_pidfd_open, who->pid, 0);
         if (a->pidfd.fd < 0)
             return -errno;
     }
-    int rc = make_regions(rs, a);
+    int rc = app_memory_create(rs, a);
     for (unsigned i = 0; i < 2 && rc == 0; i++)
         rc = bell_pair(&a->bell_server[i], &a->bell_app[i]);
     if (rc == 0)
@@ -493,17 +445,29 @@ static int make(struct rs *rs, struct application *a, const struct ucred *who, i
         a->control.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         rc = a->control.fd < 0 ? -errno : 0;
     }
-    return rc;
+    if (rc == 0)
+        rc = app_park_open(rs, a->number);
+    return rc == 0 ? app_park(rs, a) : rc;
+}
+
+/* Of the application itself; what comes in on its control socket is for syscall: events 0 are the
+ * hang-up alone. */
+static int watch_it(struct rs *rs, struct application *a)
+{
+    int rc = rs_watch(rs, &a->pidfd, EPOLLIN);
+
+    return rc == 0 && a->control.fd >= 0 ? rs_watch(rs, &a->control, 0) : rc;
 }
 
 static int start_joining(struct rs *rs, struct application *a)
 {
     uint64_t before[RS_PROCESSES];
+    int rc = watch_it(rs, a);
 
-    /* events 0: only the hang-up; what comes in on it is for syscall */
-    if (rs_watch(rs, &a->pidfd, EPOLLIN) < 0 || rs_watch(rs, &a->control, 0) < 0)
-        return -errno;
+    if (rc < 0)
+        return rc;
     a->state = APP_JOINING;
+    state_save_app(rs, a);
     sent_now(rs, before);
     for (unsigned id = 0; id < RS_SERVERS; id++)
         if (rs->server[id].used)
@@ -543,6 +507,7 @@ void app_request(struct rs *rs, const struct rs_message *m, int fd)
             continue;
         /* asked again: the same answer */
         a->request_id = m->request_id;
+        state_save_app(rs, a);
         if (a->state == APP_LIVE) {
             send_client(rs, NULL, a, m->to);
             reply_attach(rs, a);
@@ -594,11 +559,16 @@ void app_waiter_request(struct rs *rs, const struct rs_message *m)
         return;
     }
     int rc = bell_pair(&w->server, &w->app);
+    if (rc == 0)
+        rc = app_park_waiter(rs, a, m->id);
     if (rc < 0) {
+        close_fd(&w->server);
+        close_fd(&w->app);
         reply(a, a->control.fd, CONTROL_WAITER, m->request_id, rc, NULL, 0);
         return;
     }
     w->waiting = true;
+    state_save_app(rs, a);
     sent_now(rs, before);
     for (unsigned id = 0; id < RS_SERVERS; id++)
         if (rs->server[id].used &&
@@ -623,6 +593,7 @@ static void app_gone(struct rs *rs, struct application *a)
         return;
     }
     a->state = APP_GONE;
+    state_save_app(rs, a);
     for (unsigned id = 0; id < RS_SERVERS; id++) {
         const enum server_kind kind = SERVER_ID_KIND(id);
         if (rs->server[id].used &&
@@ -640,10 +611,68 @@ void app_done(struct rs *rs, const struct rs_message *m)
     for (unsigned i = 0; i < 2; i++)
         if (SERVER_ID_KIND(m->to) == data_kind[i])
             a->done[i] = true;
+    state_save_app(rs, a);
     if (!a->done[0] || !a->done[1])
         return;
     unmap_everywhere(rs, a);
     release(rs, a);
+}
+
+/* ---- after a death of rs ---- */
+
+int app_adopt(struct rs *rs, unsigned number, const struct state_app *s)
+{
+    struct application *a = blank(rs, number, s != NULL ? s->generation : 0);
+    int rc = a == NULL ? -ENOMEM : app_park_open(rs, number);
+
+    if (rc < 0)
+        return rc;
+    if (s != NULL && s->state == APP_FREE) {
+        park_clear(&rs->app_park[number]);
+        return 0;
+    }
+    rc = app_unpark(rs, a);
+    if (rc < 0) {
+        log_say(LOG_ERR, "", "application %u: nothing is left of it", number);
+        if (s == NULL) /* nobody knows which generations there were: begin above all of them */
+            a->generation = rs->app_generation[number] = 1u << 31 | (uint32_t)rs->lives;
+        release(rs, a);
+        return 0;
+    }
+    rs->app_generation[number] = a->generation;
+    /* its record is damaged: that it lives is what it would say most often */
+    a->state = s != NULL ? (enum app_state)s->state : APP_LIVE;
+    if (s != NULL) {
+        a->request_id = s->request_id;
+        a->hung_up = s->hung_up != 0;
+        for (unsigned i = 0; i < 2; i++)
+            a->done[i] = s->done[i] != 0;
+        for (unsigned n = 0; n < WAITERS_MAX; n++)
+            a->waiter[n].waiting = (s->waiting >> n & 1) != 0 && a->waiter[n].server >= 0;
+    }
+    if (a->state == APP_GONE)
+        close_fd(&a->pidfd.fd);
+    if (a->state == APP_GONE || a->hung_up)
+        close_fd(&a->control.fd);
+    if (a->hung_up)
+        rs->leavers_at = rs_now() + LEAVERS_EVERY_NS;
+    return a->state == APP_GONE ? 0 : watch_it(rs, a);
+}
+
+void app_resume(struct rs *rs)
+{
+    for (unsigned i = 0; i < APPS_MAX; i++) {
+        struct application *a = rs->app[i];
+        if (a == NULL)
+            continue;
+        /* Everybody was told everything, and has it once he is ready. */
+        sent_now(rs, a->need);
+        for (unsigned n = 0; n < WAITERS_MAX; n++)
+            if (a->waiter[n].waiting)
+                sent_now(rs, a->waiter[n].need);
+        if (a->state == APP_FREE && a->generation != 0)
+            unmap_everywhere(rs, a); /* not everybody may have heard it */
+    }
 }
 
 unsigned app_count(const struct rs *rs)
@@ -658,6 +687,7 @@ unsigned app_count(const struct rs *rs)
 void app_close_all(struct rs *rs)
 {
     for (unsigned i = 0; i < APPS_MAX; i++) {
+        park_close(&rs->app_park[i]);
         if (rs->app[i] != NULL && rs->app[i]->state != APP_FREE)
             release(rs, rs->app[i]);
         free(rs->app[i]);

@@ -6,6 +6,7 @@
 #include "loop.h"
 
 #include "log.h"
+#include "state.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -49,6 +50,7 @@ void rs_stop(struct rs *rs, int exit_status)
     rs->stopping = true;
     rs->exit_status = exit_status;
     rs->stop_at = rs_now() + STOP_LIMIT_NS;
+    state_save_stack(rs); /* the next one is to go on with it */
     sd_notify(0, "STOPPING=1");
     server_stop_all(rs);
 }
@@ -131,7 +133,7 @@ void loop_run(struct rs *rs)
 {
     struct epoll_event e;
 
-    while (!rs->stopping || !all_ended(rs)) {
+    while (!rs->restart && (!rs->stopping || !all_ended(rs))) {
         uint64_t now = rs_now(), at = next_deadline(rs);
         uint64_t wait = at > now ? at - now : 0;
         struct timespec t = {.tv_sec = (time_t)(wait / 1000000000u),

@@ -3,10 +3,12 @@
  * eft-rs: the reincarnation server's program. See rs.h for what it is, eft(8) for its options.
  */
 #include "drivers/device.h"
+#include "fdstore.h"
 #include "log.h"
 #include "loop.h"
 #include "require.h"
 #include "rs.h"
+#include "state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -81,13 +83,6 @@ static int load_config(struct rs *rs, const struct options *o)
 {
     char error[CONFIG_ERROR_MAX];
 
-    if (!config_name_valid(o->name)) {
-        log_say(LOG_ERR, "",
-                "\"%s\" cannot be the name of a stack: letters, digits, - and _, at "
-                "most 31",
-                o->name);
-        return EXIT_USAGE;
-    }
     if (config_load(rs->cfg, o->name, o->config, error) < 0) {
         log_say(LOG_ERR, "", "%s", error);
         return EXIT_CONFIG;
@@ -121,10 +116,41 @@ static int find_libexec(struct rs *rs)
     return 0;
 }
 
+/* The descriptors of a device that a predecessor of ours has opened. */
+static int adopt_device(struct server *s, unsigned instance)
+{
+    char name[32];
+
+    for (unsigned n = 0; n < RS_DEVICE_FDS; n++) {
+        snprintf(name, sizeof name, "device%u.%u", instance, n);
+        if ((s->device[n] = fdstore_take(name)) < 0)
+            break;
+        s->devices++;
+    }
+    return s->devices > 0 ? 0 : EXIT_TROUBLE;
+}
+
+static int store_device(const struct server *s, unsigned instance)
+{
+    char name[32];
+
+    for (unsigned n = 0; n < s->devices; n++) {
+        snprintf(name, sizeof name, "device%u.%u", instance, n);
+        if (fdstore_put(name, s->device[n]) < 0)
+            return EXIT_TROUBLE;
+    }
+    return 0;
+}
+
 static int open_devices(struct rs *rs)
 {
     for (unsigned i = 0; i < rs->cfg->interfaces; i++) {
         struct server *s = &rs->server[SERVER_ID(SERVER_DRIVER, i)];
+        if (rs->adopting) {
+            if (adopt_device(s, i) != 0)
+                return EXIT_TROUBLE;
+            continue;
+        }
         const struct config_interface *f = &rs->cfg->interface[i];
         struct region region;
         char error[256] = "";
@@ -139,6 +165,8 @@ static int open_devices(struct rs *rs)
                     error[0] != '\0' ? error : strerror(-rc));
             return EXIT_TROUBLE;
         }
+        if (store_device(s, i) != 0)
+            return EXIT_TROUBLE;
     }
     return 0;
 }
@@ -155,7 +183,7 @@ static void close_devices(struct rs *rs)
 
 static int start(struct rs *rs, const struct options *o)
 {
-    int rc = load_config(rs, o);
+    int rc = rs->adopting ? memory_adopt_config(rs) : load_config(rs, o);
 
     if (rc == 0)
         rc = require_all(rs->cfg);
@@ -170,18 +198,44 @@ static int start(struct rs *rs, const struct options *o)
     rc = runtime_open(rs, o->background);
     if (rc != 0)
         return rc;
-    require_limits();
-    if (memory_create(rs) < 0 || server_setup(rs) < 0)
+    require_limits(rs->adopting);
+    if ((!rs->adopting && state_open(rs, -1) < 0) || memory_create(rs) < 0 || server_setup(rs) < 0)
         return EXIT_TROUBLE;
-    return open_devices(rs);
+    rc = open_devices(rs);
+    return rc == 0 && rs->adopting && adopt_stack(rs) < 0 ? EXIT_TROUBLE : rc;
+}
+
+/* Everything is there, and nobody has started. */
+static void begin(struct rs *rs)
+{
+    rs->lives = 1;
+    rs->complete = fdstore_there() && fdstore_sync() == 0;
+    state_save_stack(rs);
+    for (unsigned i = 0; i < rs->processes; i++)
+        server_start(rs, &rs->process[i]);
 }
 
 static void finish(struct rs *rs)
 {
+    rs->complete = false;
+    state_save_stack(rs);
     operator_close_all(rs);
     app_close_all(rs);
     close_devices(rs);
+    fdstore_clear();
+    state_close(rs);
     runtime_close(rs);
+}
+
+/* What a predecessor left cannot be adopted. Without it the servers end; whoever started us does it
+ * again, and then there is nothing to adopt. */
+static int start_afresh(void)
+{
+    log_say(LOG_ERR, "",
+            "cannot take over the stack that was left, starting afresh: its "
+            "connections are lost");
+    fdstore_clear();
+    return EXIT_AGAIN;
 }
 
 int main(int argc, char **argv)
@@ -192,6 +246,14 @@ int main(int argc, char **argv)
 
     if (rc != 0)
         return rc;
+    if (!config_name_valid(o.name)) {
+        log_open("", o.ready_fd);
+        log_say(LOG_ERR, "",
+                "\"%s\" cannot be the name of a stack: letters, digits, - and _, at "
+                "most 31",
+                o.name);
+        return EXIT_USAGE;
+    }
     struct rs *rs = calloc(1, sizeof *rs);
     log_open(o.name, o.ready_fd);
     if (o.ready_fd >= 0)
@@ -200,15 +262,28 @@ int main(int argc, char **argv)
         return EXIT_TROUBLE;
     umask(0022);
     rs->lock = rs->epoll = rs->signals.fd = rs->operator_listen.fd = rs->control_fd = -1;
+    rs->state_fd = -1;
+    for (unsigned i = 0; i < APPS_MAX; i++)
+        rs->app_park[i] = PARK_NONE;
     rs->leavers_at = UINT64_MAX;
     rs->started_at = rs_now();
+    fdstore_open();
+    rs->control_fd = fdstore_take("passed-control"); /* that systemd listens on for us */
+    rs->adopting = adopt_begin(rs);
+    if (!rs->adopting)
+        fdstore_clear(); /* what nobody knows how to use */
     rc = start(rs, &o);
+    if (rc != 0 && rs->adopting)
+        return start_afresh();
     if (rc == 0) {
         if (sd_watchdog_enabled(0, &usec) > 0)
             rs->watchdog_every = usec * 1000 / 3;
-        for (unsigned i = 0; i < rs->processes; i++)
-            server_start(rs, &rs->process[i]);
+        if (!rs->adopting)
+            begin(rs);
+        rs->adopting = false;
         loop_run(rs);
+        if (rs->restart)
+            return EXIT_AGAIN;
         rc = rs->exit_status;
     }
     if (!rs->up && rc != 0) {

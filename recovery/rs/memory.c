@@ -3,6 +3,7 @@
  * Every region of the servers: made once, kept for the life of the stack. Applications' regions
  * are made in app.c, with the same two functions.
  */
+#include "fdstore.h"
 #include "libchan/chan.h"
 #include "log.h"
 #include "rs.h"
@@ -10,6 +11,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int keep_create(struct keep *k, const char *name, uint64_t size)
@@ -25,6 +27,27 @@ int keep_create(struct keep *k, const char *name, uint64_t size)
         return rc;
     }
     return 0;
+}
+
+/* The region that the descriptor store has under the name `stored`, or else a new one, which is put
+ * there. One that is adopted must be as large as ours would be. */
+static int obtain(struct rs *rs, struct keep *k, const char *stored, const char *name,
+                  uint64_t size)
+{
+    struct stat st;
+
+    if (!rs->adopting) {
+        int rc = keep_create(k, name, size);
+        k->generation = 1;
+        return rc == 0 ? fdstore_put(stored, k->rw) : rc;
+    }
+    *k = (struct keep){.rw = fdstore_take(stored), .ro = -1, .size = size, .generation = 1};
+    if (k->rw < 0)
+        return -ENOENT;
+    k->ro = region_open_readonly(k->rw);
+    if (k->ro < 0)
+        return k->ro;
+    return fstat(k->rw, &st) == 0 && (uint64_t)st.st_size == size ? 0 : -EPROTO;
 }
 
 void keep_close(struct keep *k)
@@ -51,10 +74,29 @@ static bool knows_secret(server_id id)
     return kind == SERVER_TCP || kind == SERVER_UDP || kind == SERVER_IP;
 }
 
+#define CONFIG_SIZE ((sizeof(struct stack_config) + 4095) & ~4095ull)
+
+int memory_adopt_config(struct rs *rs)
+{
+    struct region r;
+
+    for (int secret = 0; secret < 2; secret++) {
+        int rc = obtain(rs, &rs->config[secret], secret ? "config.1" : "config.0", "", CONFIG_SIZE);
+        if (rc < 0)
+            return rc;
+    }
+    int rc = region_map_fd(&r, rs->config[1].ro, REGION_CONFIG, 1, false);
+    if (rc < 0)
+        return rc;
+    memcpy(rs->cfg, r.base, sizeof *rs->cfg);
+    region_unmap(&r);
+    return 0;
+}
+
 static int create_config(struct rs *rs)
 {
     struct stack_config *cfg = rs->cfg;
-    const uint64_t size = (sizeof *cfg + 4095) & ~4095ull;
+    const uint64_t size = CONFIG_SIZE;
     char name[64];
 
     if (getrandom(cfg->secret, sizeof cfg->secret, 0) != sizeof cfg->secret)
@@ -63,10 +105,9 @@ static int create_config(struct rs *rs)
     for (int secret = 0; secret < 2; secret++) {
         struct keep *k = &rs->config[secret];
         snprintf(name, sizeof name, "eft:%s:config%s", cfg->name, secret ? "+" : "");
-        int rc = keep_create(k, name, size);
+        int rc = obtain(rs, k, secret ? "config.1" : "config.0", name, size);
         if (rc < 0)
             return rc;
-        k->generation = 1;
         struct stack_config *copy = map_for_writing(k);
         if (copy == NULL)
             return -errno;
@@ -84,15 +125,15 @@ static int create_page(struct rs *rs)
     char name[64];
 
     snprintf(name, sizeof name, "eft:%s:rs", rs->cfg->name);
-    int rc = keep_create(&rs->page_kept, name, size);
+    int rc = obtain(rs, &rs->page_kept, "page", name, size);
     if (rc < 0)
         return rc;
     rs->page = map_for_writing(&rs->page_kept);
     if (rs->page == NULL)
         return -errno;
-    rs->page_kept.generation = 1;
-    region_format(rs->page, REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0)), SERVER_ID(SERVER_RS, 0),
-                  size, 1, 0);
+    if (!rs->adopting)
+        region_format(rs->page, REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0)), SERVER_ID(SERVER_RS, 0),
+                      size, 1, 0);
     return 0;
 }
 
@@ -100,20 +141,22 @@ static int create_server(struct rs *rs, server_id id)
 {
     struct server *s = &rs->server[id];
     const enum server_kind kind = SERVER_ID_KIND(id);
-    char name[64];
+    char name[64], stored[64];
 
     s->used = true;
     s->public_page = (struct keep){.rw = -1, .ro = -1};
     snprintf(name, sizeof name, "eft:%s:%s", rs->cfg->name, server_id_name(id));
-    int rc = keep_create(&s->region, name, wiring_region_size(rs->cfg, id));
+    snprintf(stored, sizeof stored, "region.%s", server_id_name(id));
+    int rc = obtain(rs, &s->region, stored, name, wiring_region_size(rs->cfg, id));
     if (rc < 0)
         return rc;
-    void *base = map_for_writing(&s->region);
-    if (base == NULL)
-        return -errno;
-    wiring_format(base, rs->cfg, id, 1);
-    munmap(base, s->region.size);
-    s->region.generation = 1;
+    if (!rs->adopting) {
+        void *base = map_for_writing(&s->region);
+        if (base == NULL)
+            return -errno;
+        wiring_format(base, rs->cfg, id, 1);
+        munmap(base, s->region.size);
+    }
     rc = region_map_fd(&s->map, s->region.ro, REGION_OF_SERVER(id), 1, false);
     if (rc < 0)
         return rc;
@@ -123,15 +166,15 @@ static int create_server(struct rs *rs, server_id id)
     if (kind != SERVER_TCP && kind != SERVER_UDP)
         return 0;
     snprintf(name, sizeof name, "eft:%s:%s-public", rs->cfg->name, server_id_name(id));
-    rc = keep_create(&s->public_page, name, 4096);
-    if (rc < 0)
+    snprintf(stored, sizeof stored, "public.%s", server_id_name(id));
+    rc = obtain(rs, &s->public_page, stored, name, 4096);
+    if (rc < 0 || rs->adopting)
         return rc;
-    base = map_for_writing(&s->public_page);
+    void *base = map_for_writing(&s->public_page);
     if (base == NULL)
         return -errno;
     region_format(base, REGION_PUBLIC(id), id, 4096, 1, 0);
     munmap(base, 4096);
-    s->public_page.generation = 1;
     return 0;
 }
 
@@ -165,7 +208,7 @@ int memory_create(struct rs *rs)
 {
     server_id ids[RS_SERVERS];
     unsigned n = wiring_servers(rs->cfg, ids, RS_SERVERS);
-    int rc = create_config(rs);
+    int rc = rs->adopting ? 0 : create_config(rs);
 
     if (rc == 0)
         rc = create_page(rs);

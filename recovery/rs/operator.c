@@ -7,11 +7,13 @@
  *   {"op":"maps"}                     regions (device, inode, owner) and processes, for `eft maps`
  *   {"op":"kill","servers":["tcp0"]}  SIGKILL by pidfd, for all or for none of them, back to back;
  *                                     the answer has pid and CLOCK_REALTIME of each
+ *   {"op":"restart"}                  rs itself, from its program as it is now
  *   {"op":"stop"}                     orderly stop; the connection ends when it is done
  *
  * An operator that does not read its answers is cut off; nothing waits for it.
  */
 #include "counters.h"
+#include "fdstore.h"
 #include "log.h"
 #include "rs.h"
 
@@ -134,6 +136,7 @@ static struct json_object *status_of(const struct rs *rs, const struct process *
 
 static void op_status(const struct rs *rs, struct json_object *o)
 {
+    const char *keeper = getenv("EFT_KEEPER"); /* 0 with systemd, or without anybody */
     struct json_object *list = json_object_new_array();
     uint64_t now = rs_now();
 
@@ -141,6 +144,8 @@ static void op_status(const struct rs *rs, struct json_object *o)
     put_text(o, "version", EFT_VERSION);
     put_text(o, "shape", rs->cfg->shape == SHAPE_FUSED ? "fused" : "split");
     put_number(o, "pid", (uint64_t)getpid());
+    put_number(o, "rs_restarts", rs->lives - 1);
+    put_number(o, "keeper_pid", keeper != NULL ? strtoull(keeper, NULL, 10) : 0);
     put(o, "up", json_object_new_boolean(rs->up));
     put_number(o, "uptime_ns", now - rs->started_at);
     put_number(o, "now_ns", now);
@@ -179,6 +184,8 @@ static void op_maps(const struct rs *rs, struct json_object *o)
     put_region(regions, &rs->config[0], REGION_CONFIG, "config", SERVER_ID(SERVER_RS, 0));
     put_region(regions, &rs->config[1], REGION_CONFIG, "config+secret", SERVER_ID(SERVER_RS, 0));
     put_region(regions, &rs->page_kept, REGION_OF_SERVER(SERVER_ID(SERVER_RS, 0)), "rs",
+               SERVER_ID(SERVER_RS, 0));
+    put_region(regions, &(struct keep){.rw = rs->state_fd}, REGION_RS_STATE, "rs-state",
                SERVER_ID(SERVER_RS, 0));
     for (unsigned id = 0; id < RS_SERVERS; id++) {
         const struct server *s = &rs->server[id];
@@ -276,6 +283,14 @@ static void op_kill(struct rs *rs, struct json_object *request, struct json_obje
     put(o, "killed", killed);
 }
 
+static void op_restart(struct rs *rs, struct json_object *o)
+{
+    if (rs->complete)
+        rs->restart = true; /* when this was answered */
+    else
+        fail(o, "nobody would start it again", "restart");
+}
+
 static struct json_object *answer(struct rs *rs, const char *line)
 {
     struct json_object *o = json_object_new_object(), *op = NULL;
@@ -291,6 +306,8 @@ static struct json_object *answer(struct rs *rs, const char *line)
         op_maps(rs, o);
     else if (strcmp(name, "kill") == 0)
         op_kill(rs, request, o);
+    else if (strcmp(name, "restart") == 0)
+        op_restart(rs, o);
     else if (strcmp(name, "stop") == 0)
         rs_stop(rs, EXIT_OK);
     else
@@ -378,9 +395,18 @@ static void on_connection(struct rs *rs, struct watch *w, uint32_t events)
     close(fd);
 }
 
+static int watch_listener(struct rs *rs, int fd)
+{
+    rs->operator_listen = (struct watch){.fd = fd, .ready = on_connection};
+    return fd >= 0 && rs_watch(rs, &rs->operator_listen, EPOLLIN) == 0 ? 0 : EXIT_TROUBLE;
+}
+
 int operator_listen(struct rs *rs)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
+
+    if (rs->adopting)
+        return watch_listener(rs, fdstore_take("operator"));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     snprintf(a.sun_path, sizeof a.sun_path, "%.90s/rs", rs->run_dir);
@@ -392,8 +418,7 @@ int operator_listen(struct rs *rs)
         log_say(LOG_ERR, "", "cannot listen on %s: %s", a.sun_path, strerror(errno));
         return EXIT_TROUBLE;
     }
-    rs->operator_listen = (struct watch){.fd = fd, .ready = on_connection};
-    return rs_watch(rs, &rs->operator_listen, EPOLLIN) == 0 ? 0 : EXIT_TROUBLE;
+    return fdstore_put("operator", fd) == 0 ? watch_listener(rs, fd) : EXIT_TROUBLE;
 }
 
 void operator_close_all(struct rs *rs)

@@ -116,7 +116,7 @@ int require_all(const struct stack_config *cfg)
     return rc != 0 ? rc : require_kernel(cfg);
 }
 
-void require_limits(void)
+void require_limits(bool told)
 {
     struct rlimit r = {.rlim_cur = 1048576, .rlim_max = 1048576};
 
@@ -132,7 +132,9 @@ void require_limits(void)
             r.rlim_cur = r.rlim_max;
             setrlimit(RLIMIT_MEMLOCK, &r);
         }
-        log_say(LOG_NOTICE, "",
+        if (!told)
+            log_say(
+                LOG_NOTICE, "",
                 "cannot lift the limit of locked memory (%s): on a machine that swaps, servers may "
                 "have to wait for it; give eft-rs CAP_SYS_RESOURCE, or set LimitMEMLOCK=infinity",
                 strerror(error));

@@ -7,7 +7,8 @@
 /* Are the privileges and kernel features there that this configuration needs? Says which one is
  * missing and what to do about it. 0, EXIT_PRIVILEGE or EXIT_KERNEL. */
 int require_all(const struct stack_config *cfg);
-/* Raises the limits that rs itself needs, as far as it may; empties the capability bounding set. */
-void require_limits(void);
+/* Raises the limits that rs itself needs, as far as it may (and says what it may not, unless that
+ * was `told`); empties the capability bounding set. */
+void require_limits(bool told);
 
 #endif

@@ -14,9 +14,13 @@
  *   app.c      application processes  operator.c what `eft` asks for
  *   mapped.c   who still maps what    runtime.c  /run/eft/NAME
  *
+ *   adopt.c    after a death of rs       state.c    records for that, park.c fdstore.c descriptors
+ *
  * What a restart of a server keeps: all that rs holds. Nothing here is trusted to a server: its
  * messages are checked, its region is only read, and only by relaxed loads.
- * Not promised: that servers outlive rs. They end when their channel closes.
+ * What a restart of rs itself keeps: everything; see adopt.c. Its servers run on meanwhile. Not
+ * promised: that they outlive both rs and whoever keeps its descriptors (eft-keeper, systemd). They
+ * end when their channel closes.
  */
 #ifndef EFT_RS_RS_H
 #define EFT_RS_RS_H
@@ -27,7 +31,9 @@
 #include "libchan/edge/rs.h"
 #include "libchan/wake.h"
 #include "libchan/wiring.h"
+#include "park.h"
 #include "policy.h"
+#include "recovery/store/store.h"
 
 #include <sys/types.h>
 
@@ -47,9 +53,11 @@ enum rs_exit {
     EXIT_KERNEL = 5,
     EXIT_ALREADY_UP = 6,
     EXIT_SERVER = 7,
+    EXIT_AGAIN = 8, /* whoever started us is to do it again */
 };
 
 struct rs;
+struct state_app;
 
 /* Something that epoll watches; embedded in what it belongs to. */
 struct watch {
@@ -86,14 +94,17 @@ struct incarnation {
     pid_t pid;           /* 0: none; not reaped before pidfd says so */
     unsigned ready;      /* components that have said so */
     bool hung;           /* killed by us for that */
+    bool adopted;        /* from a predecessor of ours: another's to reap */
     bool standby_due;    /* to be told RS_STANDBY as soon as nothing else waits to be sent */
     int stat;            /* its /proc/PID/stat, for its fellows; -1: none */
     uint64_t epoch;      /* as it told us; 0: it never ran */
     uint64_t killed_at;  /* by us; 0: never */
     uint64_t started_at; /* CLOCK_MONOTONIC, ns */
+    uint64_t limit_at;   /* STARTING: to be ready by then */
     uint64_t sent, acked, start_seq; /* map generations */
     struct hang hang;
     struct watch pidfd, channel;
+    struct park park; /* of both */
     bool channel_wants_out;
     struct queued *queue, **queue_end;
 };
@@ -184,6 +195,8 @@ struct server {
     unsigned devices;
 };
 
+enum state_table { STATE_STACK, STATE_ROLE, STATE_APP, STATE_TABLES }; /* state.h */
+
 struct rs {
     struct stack_config *cfg;
     const char *config_path;
@@ -201,10 +214,19 @@ struct rs {
     unsigned processes;
     struct application *app[APPS_MAX];
     uint32_t app_generation[APPS_MAX];
-    unsigned next_app;
-    uint64_t seq; /* newest map generation */
+    struct park app_park[APPS_MAX];
+    uint64_t seq; /* newest map generation; the life of rs in the upper bits */
+    /* what outlives us: state.h */
+    int state_fd; /* -1: none */
+    void *state_base;
+    struct store state[STATE_TABLES];
+    uint64_t lives;     /* of rs, ours included */
+    uint32_t adoptions; /* begun since one was completed */
+    bool complete;      /* all that an adoption needs is in the store */
+    bool adopting;      /* what there is is taken from the store, not made */
     uint64_t started_at, hang_at, watchdog_at, watchdog_every, leavers_at;
     bool up, stopping;
+    bool restart;     /* we end, and the servers do not: the next one adopts them */
     uint64_t stop_at; /* SIGKILL for those that are left */
     int exit_status;
 };
@@ -215,7 +237,16 @@ int rs_watch(struct rs *rs, struct watch *w, uint32_t events);
 void rs_unwatch(struct rs *rs, struct watch *w); /* and closes it */
 void rs_stop(struct rs *rs, int exit_status);
 
+/* --- adopt.c --- */
+/* Is there a stack in the descriptor store? Opens its state, and takes over what it says of the
+ * stack as a whole. */
+bool adopt_begin(struct rs *rs);
+/* Roles, servers, applications. 0 or -errno. */
+int adopt_stack(struct rs *rs);
+
 /* --- memory.c --- */
+/* The configuration, when it is not made but adopted: rs->cfg becomes what the servers have. */
+int memory_adopt_config(struct rs *rs);
 /* Regions, public pages, configuration, neighbours, inputs. 0 or -errno. */
 int memory_create(struct rs *rs);
 int keep_create(struct keep *k, const char *name, uint64_t size);
@@ -241,6 +272,11 @@ void spawn_user(struct process *p);
 
 /* --- server.c --- */
 int server_setup(struct rs *rs);
+/* Takes over a living (or meanwhile dead) process as `who`, with both descriptors. */
+void server_adopt(struct rs *rs, struct incarnation *who, const struct parked *what, int pidfd,
+                  int channel, bool runs);
+/* Tells all who were adopted everything, and asks whether they are ready. */
+void server_retell(struct rs *rs);
 void server_start(struct rs *rs, struct process *p);
 void server_timers(struct rs *rs, uint64_t now);
 uint64_t server_deadline(const struct rs *rs);
@@ -275,6 +311,8 @@ bool spare_orphaned(struct process *p, uint64_t now);
 /* RS_STANDING, RS_TAKEN. */
 void spare_standing(struct incarnation *who, const struct rs_message *m);
 void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message *m, uint64_t now);
+/* Tells those who were adopted as spares everything, and to stand by. */
+void spare_retell(struct rs *rs, struct process *p);
 /* Tells all spares of the role who runs. */
 void spare_tell_running(struct rs *rs, struct process *p);
 /* A spare is dead and reaped. */
@@ -300,8 +338,23 @@ void app_tell(struct rs *rs, struct incarnation *i, server_id id);
 void app_progress(struct rs *rs);
 /* Looks for applications that closed their control socket and have gone by exec. */
 void app_leavers(struct rs *rs, uint64_t now);
+/* A number that was used before (the record of it is `s`; damaged: NULL), with what is parked.
+ * Then, when the servers were told everything: what was under way. */
+int app_adopt(struct rs *rs, unsigned number, const struct state_app *s);
+void app_resume(struct rs *rs);
 unsigned app_count(const struct rs *rs);
 void app_close_all(struct rs *rs);
+
+/* --- app_memory.c --- */
+/* Makes the four regions of an application. 0 or -errno. */
+int app_memory_create(struct rs *rs, struct application *a);
+/* A park for its number. 0 or -errno. */
+int app_park_open(struct rs *rs, unsigned number);
+/* Parks everything that the application is; one of its waiters. 0 or -errno. */
+int app_park(const struct rs *rs, const struct application *a);
+int app_park_waiter(const struct rs *rs, const struct application *a, unsigned n);
+/* Takes back what is parked for this generation (0: whichever there is). -ENOENT: nothing. */
+int app_unpark(struct rs *rs, struct application *a);
 
 /* --- operator.c --- */
 int operator_listen(struct rs *rs);

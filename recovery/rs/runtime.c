@@ -2,8 +2,10 @@
  *
  * /run/eft/NAME: lock (held while rs lives), pids (of the servers, for whoever finds the folder
  * after a crash of rs), log (without systemd), control (for applications), rs (for operators).
- * An orderly stop leaves nothing behind.
+ * An orderly stop leaves nothing behind. When rs is started again, the lock and both sockets come
+ * from its predecessor, so that nobody else gets the one, and who connects to the others waits.
  */
+#include "fdstore.h"
 #include "log.h"
 #include "rs.h"
 
@@ -104,6 +106,10 @@ static int open_lock(struct rs *rs)
 {
     char path[128];
 
+    if (rs->adopting) {
+        rs->lock = fdstore_take("lock");
+        return rs->lock >= 0 ? 0 : EXIT_TROUBLE;
+    }
     path_of(rs, "lock", path, sizeof path);
     rs->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (rs->lock < 0) {
@@ -117,28 +123,20 @@ static int open_lock(struct rs *rs)
         rs->lock = -1;
         return EXIT_ALREADY_UP;
     }
-    return 0;
-}
-
-/* One that systemd listens on for us, if there is one. */
-static int passed_control(void)
-{
-    int n = sd_listen_fds(1);
-
-    for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + n; fd++)
-        if (sd_is_socket(fd, AF_UNIX, SOCK_SEQPACKET, 1) > 0)
-            return fd;
-    return -1;
+    return fdstore_put("lock", rs->lock) == 0 ? 0 : EXIT_TROUBLE;
 }
 
 static int open_control(struct rs *rs)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
 
-    rs->control_fd = passed_control();
     if (rs->control_fd >= 0) {
         rs->control_passed = true;
         return 0;
+    }
+    if (rs->adopting) {
+        rs->control_fd = fdstore_take("control");
+        return rs->control_fd >= 0 ? 0 : EXIT_TROUBLE;
     }
     path_of(rs, "control", a.sun_path, sizeof a.sun_path);
     unlink(a.sun_path);
@@ -149,7 +147,7 @@ static int open_control(struct rs *rs)
         log_say(LOG_ERR, "", "cannot listen on %s: %s", a.sun_path, strerror(errno));
         return EXIT_TROUBLE;
     }
-    return 0;
+    return fdstore_put("control", rs->control_fd) == 0 ? 0 : EXIT_TROUBLE;
 }
 
 static int open_log(const struct rs *rs)
@@ -157,7 +155,8 @@ static int open_log(const struct rs *rs)
     char path[128];
 
     path_of(rs, "log", path, sizeof path);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0640);
+    int fd =
+        open(path, O_WRONLY | O_CREAT | (rs->adopting ? 0 : O_TRUNC) | O_APPEND | O_CLOEXEC, 0640);
     if (fd < 0) {
         log_say(LOG_ERR, "", "cannot open %s: %s", path, strerror(errno));
         return EXIT_TROUBLE;
@@ -183,7 +182,8 @@ int runtime_open(struct rs *rs, bool background)
         rc = open_log(rs);
     if (rc != 0)
         return rc;
-    end_orphans(rs);
+    if (!rs->adopting)
+        end_orphans(rs);
     rc = open_control(rs);
     return rc != 0 ? rc : operator_listen(rs);
 }

@@ -7,9 +7,12 @@
  * the successor with everything that we keep. Nothing is asked of the neighbours.
  */
 #include "servers/run/channel.h"
+#include "servers/run/fault.h"
 
+#include "fdstore.h"
 #include "log.h"
 #include "rs.h"
+#include "state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,8 +28,12 @@
 #include <unistd.h>
 
 #define START_LIMIT_NS                                                                             \
-    10000000000ull /* a server that is not ready after this is taken for hung                      \
-                    */
+    10000000000ull                   /* a server that is not ready after this is taken for hung    \
+                                      */
+#define ADOPT_LIMIT_NS 2000000000ull /* one that runs, and does not answer its new rs */
+#define ADOPT_TAKE_NS                                                                              \
+    20000000ull /* nobody ran when rs died: one of the spares is to, after this                    \
+                 */
 
 #define INCARNATION_OF(w, member)                                                                  \
     ((struct incarnation *)(void *)((char *)(w)-offsetof(struct incarnation, member)))
@@ -113,12 +120,37 @@ static void start_failed(struct rs *rs, struct process *p, uint64_t now)
         rs_stop(rs, EXIT_SERVER);
 }
 
+static bool anybody(const struct process *p)
+{
+    for (unsigned i = 0; i < INCARNATIONS; i++)
+        if (p->incarnation[i].state != INCARNATION_NONE)
+            return true;
+    return false;
+}
+
 static struct incarnation *free_place(struct process *p)
 {
     for (unsigned i = 0; i < INCARNATIONS; i++)
         if (p->incarnation[i].state == INCARNATION_NONE)
             return &p->incarnation[i];
     return NULL;
+}
+
+static void begin_life(struct rs *rs, struct incarnation *who, uint64_t since, int channel)
+{
+    who->state = INCARNATION_STARTING;
+    who->started_at = since;
+    who->ready = 0;
+    who->hung = who->adopted = false;
+    who->sent = who->acked = who->start_seq = 0;
+    who->standby_due = false;
+    who->epoch = who->killed_at = 0;
+    who->hang = (struct hang){0};
+    who->channel = (struct watch){.fd = channel, .ready = on_channel};
+    who->channel_wants_out = false;
+    who->pidfd.ready = on_pidfd;
+    rs_watch(rs, &who->pidfd, EPOLLIN);
+    rs_watch(rs, &who->channel, EPOLLIN);
 }
 
 struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now)
@@ -145,19 +177,14 @@ struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now)
         close(pair[0]);
         return NULL;
     }
-    who->state = INCARNATION_STARTING;
-    who->started_at = now;
-    who->ready = 0;
-    who->hung = false;
-    who->sent = who->acked = who->start_seq = 0;
-    who->standby_due = false;
-    who->epoch = who->killed_at = 0;
-    who->hang = (struct hang){0};
-    who->channel = (struct watch){.fd = pair[0], .ready = on_channel};
-    who->channel_wants_out = false;
-    who->pidfd.ready = on_pidfd;
-    rs_watch(rs, &who->pidfd, EPOLLIN);
-    rs_watch(rs, &who->channel, EPOLLIN);
+    who->limit_at = now + START_LIMIT_NS;
+    begin_life(rs, who, now, pair[0]);
+    /* Before it is told anything: if we die without having parked it, it ends, and has done
+     * nothing. */
+    const struct parked what = {.kind = PARK_INCARNATION, .pid = who->pid, .since = now};
+    rc = park_put(&who->park, &what, (const int[2]){who->pidfd.fd, pair[0]}, 2);
+    if (rc < 0)
+        log_say(LOG_ERR, p->name, "cannot park process %d: %s", who->pid, strerror(-rc));
     return who;
 }
 
@@ -183,8 +210,56 @@ void server_start(struct rs *rs, struct process *p)
     }
     p->state = PROCESS_STARTING;
     p->running = who;
+    state_save_role(rs, p);
     server_tell_all(rs, who);
     server_tell(rs, who, p->id[0], (struct rs_message){.op = RS_START, .arg = p->end}, -1);
+}
+
+/* ---- after a death of rs ---- */
+
+void server_adopt(struct rs *rs, struct incarnation *who, const struct parked *what, int pidfd,
+                  int channel, bool runs)
+{
+    struct process *p = who->process;
+    char path[32];
+
+    who->pid = (pid_t)what->pid;
+    who->pidfd.fd = pidfd;
+    snprintf(path, sizeof path, "/proc/%d/stat", who->pid);
+    who->stat =
+        open(path, O_RDONLY | O_CLOEXEC); /* somebody else's, if it has died: nobody is told */
+    begin_life(rs, who, what->since, channel);
+    who->adopted = true;
+    who->limit_at = rs_now() + ADOPT_LIMIT_NS;
+    if (runs) {
+        p->state = PROCESS_STARTING;
+        p->running = who;
+        who->epoch = load_relaxed(&p->block->epoch);
+    } else {
+        who->started_at = rs_now(); /* to stand by once more */
+    }
+}
+
+static void retell(struct rs *rs, struct process *p)
+{
+    if (p->running != NULL) {
+        server_tell_all(rs, p->running);
+        server_tell(rs, p->running, p->id[0], (struct rs_message){.op = RS_START, .arg = p->end},
+                    -1);
+    }
+    spare_retell(rs, p);
+    /* What they have said comes before what their pidfds say: one may have taken over. */
+    for (unsigned i = 0; i < INCARNATIONS; i++)
+        if (p->incarnation[i].channel.fd >= 0)
+            on_channel(rs, &p->incarnation[i].channel, EPOLLIN);
+    if (p->running == NULL && anybody(p))
+        p->take_at = rs_now() + ADOPT_TAKE_NS;
+}
+
+void server_retell(struct rs *rs)
+{
+    for (unsigned i = 0; i < rs->processes; i++)
+        retell(rs, &rs->process[i]);
 }
 
 /* ---- ready ---- */
@@ -195,8 +270,11 @@ static void all_ready(struct rs *rs, uint64_t now)
         if (rs->process[i].state != PROCESS_RUNNING)
             return;
     rs->up = true;
-    for (unsigned i = 0; i < rs->processes; i++)
+    for (unsigned i = 0; i < rs->processes; i++) {
         policy_step(&rs->process[i].policy, POLICY_UP, END_NONE, now);
+        state_save_role(rs, &rs->process[i]);
+    }
+    state_save_stack(rs);
     log_say(LOG_INFO, "", "stack %s is up: %u processes, after %.1f ms", rs->cfg->name,
             rs->processes, (double)(now - rs->started_at) / 1e6);
     sd_notifyf(0, "READY=1\nSTATUS=%u servers are running", rs->processes);
@@ -224,11 +302,13 @@ static void on_ready(struct rs *rs, struct incarnation *who, const struct rs_mes
     if (m->map_generation <= who->sent)
         who->acked = m->map_generation;
     policy_step(&p->policy, POLICY_READY, END_NONE, now);
-    if (p->died_at != 0) {
+    if (p->died_at != 0) { /* else it was there all the time, and only we are new */
         p->last_gap_ns = now - p->died_at;
         log_say(LOG_NOTICE, p->name, "is back after %.2f ms (process %d)",
                 (double)p->last_gap_ns / 1e6, who->pid);
+        p->died_at = 0;
     }
+    state_save_role(rs, p);
     if (!rs->up)
         all_ready(rs, now);
     app_progress(rs);
@@ -334,6 +414,11 @@ static void on_channel(struct rs *rs, struct watch *w, uint32_t events)
 static enum rs_end how(const struct incarnation *who, const siginfo_t *info, char *text,
                        size_t size)
 {
+    if (info->si_pid == 0) {
+        /* a predecessor of ours was its parent: what it wrote down itself */
+        snprintf(text, size, "has ended");
+        return who->hung ? END_HANG : fault_end(who->process->block, who->process->shared);
+    }
     if (info->si_code == CLD_EXITED) {
         snprintf(text, size, "exited with status %d", info->si_status);
         return who->hung ? END_HANG : END_FAULT;
@@ -351,14 +436,6 @@ static enum rs_end how(const struct incarnation *who, const siginfo_t *info, cha
     default:
         return END_FAULT;
     }
-}
-
-static bool anybody(const struct process *p)
-{
-    for (unsigned i = 0; i < INCARNATIONS; i++)
-        if (p->incarnation[i].state != INCARNATION_NONE)
-            return true;
-    return false;
 }
 
 struct policy_action server_ended(struct process *p, const struct incarnation *who, enum rs_end end,
@@ -382,6 +459,7 @@ static bool bereaved(struct rs *rs, struct process *p, const struct incarnation 
 
     p->running = NULL;
     p->state = PROCESS_WAITING;
+    state_save_role(rs, p);
     if (a.what == POLICY_GIVE_UP)
         return false;
     if (spare_orphaned(p, now))
@@ -401,7 +479,10 @@ static void on_pidfd(struct rs *rs, struct watch *w, uint32_t events)
     char text[96];
 
     (void)events;
-    if (waitid(P_PIDFD, (id_t)who->pidfd.fd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+    /* One that we have adopted is another's to reap; that its pidfd is ready says that it is dead.
+     */
+    if (waitid(P_PIDFD, (id_t)who->pidfd.fd, &info, WEXITED | WNOHANG) < 0 ? errno != ECHILD
+                                                                           : info.si_pid == 0)
         return;
     const uint64_t now = rs_now();
     const struct incarnation was = *who;
@@ -414,6 +495,7 @@ static void on_pidfd(struct rs *rs, struct watch *w, uint32_t events)
     rs_unwatch(rs, &who->pidfd);
     rs_unwatch(rs, &who->channel);
     channel_drop(who);
+    park_clear(&who->park);
     if (who->stat >= 0)
         close(who->stat);
     who->stat = -1;
@@ -480,7 +562,7 @@ uint64_t server_deadline(const struct rs *rs)
             !anybody(p)) /* else their pidfds tell */
             t = p->restart_at;
         else if (p->state == PROCESS_STARTING)
-            t = p->running->started_at + START_LIMIT_NS;
+            t = p->running->limit_at;
         at = t < at ? t : at;
     }
     return at;
@@ -494,9 +576,9 @@ void server_timers(struct rs *rs, uint64_t now)
             if (p->take_at == UINT64_MAX && !anybody(p))
                 server_start(rs, p);
         } else if (p->state == PROCESS_STARTING && !p->running->hung &&
-                   now - p->running->started_at > START_LIMIT_NS) {
-            log_say(LOG_ERR, p->name, "process %d is not ready after %llu s, killing it",
-                    p->running->pid, START_LIMIT_NS / 1000000000ull);
+                   now > p->running->limit_at) {
+            log_say(LOG_ERR, p->name, "process %d does not become ready, killing it",
+                    p->running->pid);
             server_kill(p->running, true);
         }
     }
@@ -514,37 +596,52 @@ struct process *server_find(struct rs *rs, const char *name)
     return server_id_parse(name, &id) == 0 ? server_process(rs, id) : NULL;
 }
 
-static struct process *new_process(struct rs *rs, const char *name)
+static int open_bell(const struct rs *rs, struct process *p)
+{
+    char name[48];
+
+    snprintf(name, sizeof name, "bell.%s", p->name);
+    if (rs->adopting) {
+        p->bell = fdstore_take(name);
+        return p->bell < 0 ? -ENOENT : 0;
+    }
+    p->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return p->bell < 0 ? -errno : fdstore_put(name, p->bell);
+}
+
+static int new_process(struct rs *rs, const char *role)
 {
     struct process *p = &rs->process[rs->processes++];
+    char name[48];
+    int rc = 0;
 
-    snprintf(p->name, sizeof p->name, "%s", name);
-    for (unsigned i = 0; i < INCARNATIONS; i++) {
+    snprintf(p->name, sizeof p->name, "%s", role);
+    for (unsigned i = 0; i < INCARNATIONS && rc == 0; i++) {
         struct incarnation *who = &p->incarnation[i];
         *who = (struct incarnation){.process = p, .pidfd.fd = -1, .channel.fd = -1, .stat = -1};
         who->queue_end = &who->queue;
+        snprintf(name, sizeof name, "%s.%u", p->name, i);
+        rc = park_open(&who->park, name);
     }
     p->wake_at = p->replenish_at = p->take_at = UINT64_MAX;
-    p->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return p;
+    return rc == 0 ? open_bell(rs, p) : rc;
 }
 
 int server_setup(struct rs *rs)
 {
     server_id ids[RS_SERVERS];
     unsigned n = wiring_servers(rs->cfg, ids, RS_SERVERS);
-    struct process *fused = NULL;
 
     if (n > RS_PROCESSES)
         return -E2BIG;
     for (unsigned i = 0; i < n; i++) {
-        struct process *p = fused;
-        if (p == NULL)
-            p = new_process(rs, rs->cfg->shape == SHAPE_FUSED ? "fused" : server_id_name(ids[i]));
-        if (p->bell < 0)
-            return -errno;
-        if (rs->cfg->shape == SHAPE_FUSED)
-            fused = p;
+        const bool fused = rs->cfg->shape == SHAPE_FUSED;
+        if (i == 0 || !fused) {
+            int rc = new_process(rs, fused ? "fused" : server_id_name(ids[i]));
+            if (rc < 0)
+                return rc;
+        }
+        struct process *p = &rs->process[rs->processes - 1];
         p->id[p->components++] = ids[i];
         rs->server[ids[i]].process = p;
         if (p->components == 1) {

@@ -15,6 +15,7 @@
  */
 #include "log.h"
 #include "rs.h"
+#include "state.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -118,6 +119,22 @@ static void make(struct rs *rs, struct process *p, uint64_t now)
     channel_stand_by(rs, who);
 }
 
+void spare_retell(struct rs *rs, struct process *p)
+{
+    for (unsigned i = 0; i < INCARNATIONS; i++) {
+        struct incarnation *who = &p->incarnation[i];
+        if (!is_spare(p, who))
+            continue;
+        server_tell_all(rs, who);
+        for (unsigned k = 0; k < INCARNATIONS; k++)
+            if (k != i)
+                tell_fellow(rs, who, &p->incarnation[k]);
+        channel_stand_by(rs, who);
+        who->ready = 1; /* it slept before, most likely; should it not, RS_TAKE waits for it */
+    }
+    spare_wake(p);
+}
+
 static void replenish(struct rs *rs, struct process *p, uint64_t now)
 {
     unsigned n = 0;
@@ -189,7 +206,11 @@ void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message
     who->state = INCARNATION_STARTING;
     who->ready = 0;
     who->started_at = now;
+    who->limit_at = now + READY_LIMIT_NS;
     who->epoch = m->request_id;
+    state_save_role(rs, p);
+    if (who->adopted) /* that it is ready it may have said to a predecessor of ours */
+        channel_post(rs, who, (struct rs_message){.op = RS_START, .to = p->id[0]}, NULL, 0);
     spare_tell_running(rs, p);
 }
 

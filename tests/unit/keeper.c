@@ -149,13 +149,16 @@ static void delays_grow_to_a_second(void **state)
     (void)state;
     assert_false(keeper_short_life(1000, 1000 + 1000000000ull));
     assert_true(keeper_short_life(1000, 1000 + 1000000ull));
-    assert_int_equal(keeper_delay(0), 0);
+    assert_int_equal(keeper_delay(0, false), 0);
     for (unsigned n = 1; n < 100; n++) {
-        assert_true(keeper_delay(n) >= last);
-        last = keeper_delay(n);
+        assert_true(keeper_delay(n, false) >= last);
+        last = keeper_delay(n, false);
     }
-    assert_int_equal(keeper_delay(1), 1000000);
+    assert_int_equal(keeper_delay(1, false), 1000000);
     assert_int_equal(last, 1000000000);
+    assert_int_equal(keeper_delay(1, true), 0);
+    assert_int_equal(keeper_delay(50, true), 0);
+    assert_int_equal(keeper_delay(100, true), 1000000000);
 }
 
 int main(void)

@@ -45,7 +45,7 @@ static void request(uint32_t op, uint64_t id, uint32_t arg)
     CHECK(send(control, &q, sizeof q, 0) == sizeof q);
 }
 
-static unsigned answer(struct control_reply *r, int *fds)
+static unsigned next_answer(struct control_reply *r, int *fds)
 {
     struct iovec iov = {.iov_base = r, .iov_len = sizeof *r};
     union {
@@ -66,6 +66,19 @@ static unsigned answer(struct control_reply *r, int *fds)
         memcpy(fds, CMSG_DATA(c), n * sizeof(int));
     }
     return n;
+}
+
+/* The answer to `id`. An earlier one may come twice, when rs dies after it was sent. */
+static unsigned answer(uint64_t id, struct control_reply *r, int *fds)
+{
+    for (;;) {
+        unsigned n = next_answer(r, fds);
+        if (r->id == id)
+            return n;
+        CHECK(r->id < id);
+        while (n > 0)
+            close(fds[--n]);
+    }
 }
 
 /* Nobody of another user may make a read-only descriptor writable. */
@@ -176,7 +189,7 @@ int main(int argc, char **argv)
     control = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     CHECK(connect(control, (struct sockaddr *)&a, sizeof a) == 0);
     request(CONTROL_ATTACH, 77, 0);
-    unsigned n = answer(&r, fds);
+    unsigned n = answer(77, &r, fds);
     CHECK(r.version == CONTROL_VERSION && r.op == CONTROL_ATTACH && r.id == 77);
     if (refused != 0) {
         CHECK(r.result == -refused && n == 0);
@@ -187,14 +200,14 @@ int main(int argc, char **argv)
 
     /* the same request again has the same answer */
     request(CONTROL_ATTACH, 78, 0);
-    n = answer(&again, more);
+    n = answer(78, &again, more);
     CHECK(again.id == 78 && again.app == r.app && again.app_generation == r.app_generation);
     CHECK(n == CONTROL_FDS);
     for (unsigned i = 0; i < n; i++)
         close(more[i]);
     for (int w = 1; w <= waiters; w++) {
         request(CONTROL_WAITER, 100 + (uint64_t)w, (uint32_t)w);
-        n = answer(&again, more);
+        n = answer(100 + (uint64_t)w, &again, more);
         CHECK(again.op == CONTROL_WAITER && again.id == 100 + (uint64_t)w && again.result == 0);
         CHECK(n == 1);
     }

@@ -29,7 +29,7 @@ rs_begin() {
     APPS=()
     trap rs_cleanup EXIT
     trap 'exit 130' INT TERM HUP
-    cp "$BUILD/eft" "$BUILD/eft-rs" "$BUILD/eft-syscall" "$T/"
+    cp "$BUILD/eft" "$BUILD/eft-rs" "$BUILD/eft-keeper" "$BUILD/eft-syscall" "$T/"
     for kind in driver ip pf tcp udp; do cp "$DOUBLES/rs_double" "$T/eft-$kind"; done
     ip netns add "$NS"
     config

@@ -90,17 +90,28 @@ wait_for 5 "all are running" all_running
 [ "$(status '[.servers[].restarts] | add')" = 3 ] || fail "others died as well"
 pids=$(status '.servers[].pid')
 
-# --- rs dies: the servers end, the next start cleans up
-rs=$(status .pid)
-kill_server rs
-wait_for 2 "rs is gone" dead "$rs"
-for pid in $pids; do wait_for 2 "process $pid is gone" dead "$pid"; done
-[ -e "/run/eft/$STACK/lock" ] || fail "nothing was left to clean up"
-up || fail "eft up after the death of rs"
+# --- rs dies: the next one takes the servers over; only together with its keeper it leaves them
 rs=$(status .pid)
 killed=$(eft crash kill rs ip0 --name "$STACK" --json | jq -r '[.killed[].server] | join(",")')
 [ "$killed" = ip0,rs ] || fail "killed $killed, not ip0 and rs"
 wait_for 2 "rs is gone" dead "$rs"
+wait_for 5 "ip0 is back" is ip0 restarts 1
+wait_for 5 "all are running" all_running
+[ "$(status .rs_restarts)" = 1 ] || fail "eft-rs was restarted $(status .rs_restarts) times"
+[ "$(status '[.servers[].restarts] | add')" = 4 ] || fail "others died as well"
+pids=$(status '.servers[].pid')
+end_both() {
+    local both
+    both=$(status '.keeper_pid, .pid')
+    # shellcheck disable=SC2086 # a list
+    kill -KILL $both
+    for pid in $both; do wait_for 2 "process $pid is gone" dead "$pid"; done
+}
+end_both
+for pid in $pids; do wait_for 2 "process $pid is gone" dead "$pid"; done
+[ -e "/run/eft/$STACK/lock" ] || fail "nothing was left to clean up"
+up || fail "eft up after the death of both"
+end_both
 expect 0 'removed what it had left' eft down --name "$STACK"
 [ ! -e "/run/eft/$STACK" ] || fail "left: $(ls "/run/eft/$STACK")"
 

@@ -48,6 +48,7 @@ wait_for() {
 DESTDIR=$T/tree cmake --install "$BUILD" >"$T/install" 2>&1 || fail "install: $(tail -n 3 "$T/install")"
 mkdir -p "$T/tree/etc/eft" "$T/tree/etc/systemd/system/eft@.service.d"
 printf '[Service]\nWatchdogSec=1s\n' >"$T/tree/etc/systemd/system/eft@.service.d/test.conf"
+head -c 20000000 /dev/urandom >"$T/tree/etc/eft/big"
 cat >"$T/tree/etc/eft/test.conf" <<CONFIG
 [stack]
 users = *
@@ -104,17 +105,36 @@ fetch | cmp -s - "$T/tree/etc/eft/test.conf" || fail "curl after six crashes"
 in_box eft maps --name test >"$T/maps" || fail "maps: $(grep 'NOT ALLOWED' "$T/maps")"
 in_box journalctl -o cat EFT_SERVER=tcp0 | grep -q 'is back' || fail "the journal has no fields"
 
-# --- rs dies: systemd starts it again; a hung rs is found by the watchdog
+# --- rs dies, again and again, beside a transfer and attaches: systemd starts it again, and it takes over
 restarts() { in_box systemctl show -P NRestarts eft@test.service; }
-old=$(status .pid)
-eft crash kill rs --name test >/dev/null || fail "crash kill rs"
 again() { [ "$(restarts)" = "$1" ] && [ "$(in_box systemctl is-active eft@test.service)" = active ]; }
-wait_for 10 "systemd starts rs again" again 1
-[ "$(status .pid)" != "$old" ] || fail "rs is the same"
-in_box ip addr replace 10.9.0.1/24 dev eft0
-in_box ping -c1 -W2 10.9.0.2 >/dev/null || fail "no ping after the death of rs"
+servers=$(status '[.servers[] | "\(.pid) \(.restarts)"] | join(" ")')
+stored() { in_box systemctl show -P NFileDescriptorStore eft@test.service; }
+in_box systemd-run --quiet --unit=transfer --property=Type=oneshot --no-block \
+    eft run --name test -- curl -sSf --limit-rate 2M -o /run/got http://10.9.0.1:8000/big || fail "transfer"
+wait_for 5 "the transfer runs" in_box test -s /run/got
+kept=$(stored)
+for i in $(seq 10); do
+    old=$(status .pid)
+    eft crash kill rs --name test >/dev/null || fail "crash kill rs"
+    fetch | cmp -s - "$T/tree/etc/eft/test.conf" || fail "curl while rs is away"
+    wait_for 10 "systemd starts rs again" again "$i"
+    [ "$(status .pid)" != "$old" ] || fail "rs is the same"
+done
+in_box ping -c1 -W2 10.9.0.2 >/dev/null || fail "no ping after the deaths of rs"
+[ "$(stored)" = "$kept" ] || fail "systemd keeps $(stored) descriptors, and kept $kept"
+[ "$(status .rs_restarts)" = 10 ] || fail "rs was restarted $(status .rs_restarts) times"
+
+# --- a hung rs is found by the watchdog; restart on purpose is the same
 in_box systemctl kill --kill-whom=main --signal=STOP eft@test.service
-wait_for 25 "the watchdog finds a stopped rs" again 2
+wait_for 25 "the watchdog finds a stopped rs" again 11
+in_box eft update rs --name test || fail "update rs"
+wait_for 5 "systemd starts the new rs" again 12
+transferred() { [ "$(in_box systemctl is-active transfer.service)" != activating ]; }
+wait_for 30 "the transfer ends" transferred
+in_box cmp /run/got /etc/eft/big || fail "the transfer"
+[ "$(status '[.servers[] | "\(.pid) \(.restarts)"] | join(" ")')" = "$servers" ] || fail "servers were restarted"
+in_box eft maps --name test >"$T/maps" || fail "maps: $(grep 'NOT ALLOWED' "$T/maps")"
 
 # --- a wrong configuration is not tried again and again
 in_box systemctl stop eft@test.service 2>/dev/null || fail "stop"
