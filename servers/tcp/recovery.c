@@ -36,11 +36,14 @@ void tcp_loss_sent_again(struct tcp *t, struct tcp_conn *k, uint32_t segs)
 }
 
 /* All that was sent again has arrived twice, or tx_una has passed the first of it by an ACK that
- * answers what was sent before (RFC 3522: the echoed timestamp is older). */
+ * answers what was sent before (RFC 3522: the echoed timestamp is older). Or what was taken for
+ * lost arrived before it was sent again, for which the pace, or PRR, makes time. */
 static bool needless(const struct tcp_conn *k, const struct tcp_ack *a)
 {
-    if (!k->undo.may || !k->undo.sent)
+    if (!k->undo.may)
         return false;
+    if (!k->undo.sent)
+        return k->sent.lost.first == SENT_NONE;
     if (k->undo.again == 0)
         return true;
     return a->advanced && a->s->has_ts && (k->r.flags & TCPF_TIMESTAMPS) && a->s->tsecr &&
@@ -156,7 +159,7 @@ static uint64_t delivered(struct tcp_conn *k, const struct tcp_ack *a)
 static void recovery_ack(struct tcp *t, struct tcp_conn *k, struct tcp_ack *a)
 {
     uint64_t bytes = delivered(k, a), lost = 0;
-    if ((a->advanced || a->dsack_start != a->dsack_end) && needless(k, a)) {
+    if ((a->advanced || a->sacked || a->dsack_start != a->dsack_end) && needless(k, a)) {
         undo(t, k);
         return;
     }

@@ -251,6 +251,32 @@ static void retransmissions_wait(void **state)
     assert_int_equal(last.seq, our(WARM * 1000));
 }
 
+/* What seemed lost arrives while its retransmission waits: nothing was lost. */
+static void late_not_lost(void **state)
+{
+    (void)state;
+    const uint32_t una = WARM * 1000;
+    warmed_up();
+    write_and_watch(10000, 20 * MSEC);
+    const uint64_t cwnd = conn()->cwnd;
+    c()->pace_at = w.now + 5 * MSEC;
+    struct tcp_seg s = {
+        .flags = TH_ACK, .seq = their(0), .ack = our(una), .wnd = PEER_WINDOW, .sacks = 1};
+    s.sack[0] = (struct tcp_range){our(una + 1000), our(una + 4000)};
+    deliver_segment(s, NULL, false);
+    look();
+    assert_true(conn()->recovering);
+    assert_true(conn()->cwnd < cwnd);
+    assert_int_equal(sent, 0);
+    ack(una + 4000, PEER_WINDOW);
+    assert_false(conn()->recovering);
+    assert_int_equal(counter(TCP_C_SPURIOUS_RECOVERIES), 1);
+    assert_true(conn()->cwnd >= cwnd);
+    assert_true(conn()->rack.reordering);
+    ack(una + 10000, PEER_WINDOW);
+    assert_int_equal(counter(TCP_C_RETRANS), 0);
+}
+
 /* ACKs and a FIN are not data. */
 static void without_data_is_not_paced(void **state)
 {
@@ -283,6 +309,7 @@ int main(void)
         T(congestion_window_limits_meanwhile),
         T(no_timer_is_left),
         T(retransmissions_wait),
+        T(late_not_lost),
         T(without_data_is_not_paced),
     };
     adjust = paced;
