@@ -111,6 +111,27 @@ void chain_complete(struct ip *ip, const struct packet *p)
     }
 }
 
+bool chain_is_of_slot(const struct ip *ip, const struct packet *p, uint64_t index)
+{
+    const struct tcp_chain *c = &ip->tcp_chain[p->chain];
+
+    return load_acquire(&c->generation) == p->chain_generation &&
+           load_relaxed(&c->queue_index) == index;
+}
+
+void chains_abandon(struct ip *ip, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = 0; i < ip->tcp_chains; i++) {
+        const uint32_t generation = load_acquire(&ip->tcp_chain[i].generation);
+        const uint64_t index = load_relaxed(&ip->tcp_chain[i].queue_index);
+
+        if (index < from || index >= to || (int32_t)(generation - ip->tcp_done[i]) <= 0)
+            continue;
+        shm_store_release(&ip->tcp_done[i], generation);
+        ip->completed = true;
+    }
+}
+
 int frame_give_back(struct ip *ip, struct port *port, uint32_t frame, uint32_t generation,
                     uint16_t src, uint64_t index)
 {

@@ -63,6 +63,8 @@ struct ip {
     unsigned blocked_for;    /* slots that the verdict needs of it */
 
     uint32_t *tcp_done, *udp_done;
+    const struct tcp_chain *tcp_chain; /* in tcp's region: as many */
+    uint64_t tcp_next;                 /* slot of tcp that we look at next */
     uint64_t tcp_chains, udp_buffers;
     bool completed; /* since bells were last considered */
 
@@ -125,6 +127,11 @@ struct rptr buffer_piece(const struct ip *ip, uint32_t buffer, uint64_t off, uin
 /* The payload of a packet to send is not needed any more. Idempotent. */
 void chain_complete(struct ip *ip, const struct packet *p);
 bool chain_is_complete(const struct ip *ip, const struct packet *p);
+/* Does tcp's table say, too, that the slot `index` of its queue names this chain? */
+bool chain_is_of_slot(const struct ip *ip, const struct packet *p, uint64_t index);
+/* tcp's slots [from, to) said nothing sensible, or are gone with a reset of the queue: the chains
+ * that they named, after tcp's table, are done. Their space would never come back. */
+void chains_abandon(struct ip *ip, uint64_t from, uint64_t to);
 /* Gives back the payload of any packet, received or to send. CHAN_FULL: try again later. */
 int payload_release(struct ip *ip, const struct packet *p, uint16_t src, uint64_t index);
 int frame_give_back(struct ip *ip, struct port *port, uint32_t frame, uint32_t generation,

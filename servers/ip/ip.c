@@ -43,11 +43,15 @@ static int attach_port(struct component *c, struct ip *ip, unsigned i)
 
 static int attach_tables(struct component *c, struct ip *ip)
 {
+    const struct region *tcp = &c->map->entry[REGION_OF_SERVER(SERVER_ID(SERVER_TCP, 0))];
     uint64_t n = 0;
 
+    ip->tcp_chain = wiring_table(tcp, TABLE_TCP_CHAINS, &n);
     ip->shm = wiring_table(c->own, TABLE_IP_STATE, NULL);
     ip->tcp_done = wiring_table(c->own, TABLE_TCP_CHAIN_DONE, &ip->tcp_chains);
     ip->udp_done = wiring_table(c->own, TABLE_UDP_BUFFER_DONE, &ip->udp_buffers);
+    if (ip->tcp_chain == NULL || n != ip->tcp_chains)
+        return -EPROTO;
     ip->pool = wiring_table(c->own, TABLE_IP_POOL, &n);
     if (ip->shm == NULL || ip->tcp_done == NULL || ip->udp_done == NULL || ip->pool == NULL)
         return -EPROTO;
@@ -92,6 +96,7 @@ static int ip_start(struct component *c, uint64_t now)
         (rc = component_rx(c, &ip->udp, EDGE_UDP_IP, udp)) < 0 ||
         (rc = component_rx(c, &ip->udp_ret, EDGE_UDP_RETURN, udp)) < 0)
         return rc;
+    ip->tcp_next = ip->tcp.head;
     ip->quota = WORK_QUOTA;
     limit_quota(ip, &ip->question);
     limit_quota(ip, &ip->to_tcp);

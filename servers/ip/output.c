@@ -211,6 +211,14 @@ static bool build(struct ip *ip, const struct packet *in, struct packet *q, enum
     return true;
 }
 
+/* Which chain a slot names that says nothing sensible, tcp's table still says. */
+static void garbage(struct ip *ip, enum server_kind from, uint64_t index)
+{
+    count(ip, IP_C_DROP_SEND_GARBAGE);
+    if (from == SERVER_TCP)
+        chains_abandon(ip, index, index + 1);
+}
+
 static void send_one(struct ip *ip, struct chan_rx *rx, const void *slot, enum server_kind from,
                      uint64_t now)
 {
@@ -221,7 +229,7 @@ static void send_one(struct ip *ip, struct chan_rx *rx, const void *slot, enum s
     if (passed(&ip->question, rx->number, index))
         return;
     if (!packet_copy(&in, slot)) {
-        count(ip, IP_C_DROP_SEND_GARBAGE);
+        garbage(ip, from, index);
         return;
     }
     in.origin = SERVER_ID(from, 0);
@@ -229,15 +237,23 @@ static void send_one(struct ip *ip, struct chan_rx *rx, const void *slot, enum s
         icmp_error(ip, ICMP_UNREACHABLE, ICMP_PORT, in.hdr, in.hdr_len, rx->number, index, now);
         return;
     }
-    if (!sane(ip, &in, from)) {
-        count(ip, IP_C_DROP_SEND_GARBAGE);
-        if (in.chain != NO_CHAIN)
-            chain_complete(ip, &in);
+    const bool known = sane(ip, &in, from);
+    if (!known && from == SERVER_UDP && in.chain != NO_CHAIN)
+        chain_complete(ip, &in);
+    if (!known) {
+        garbage(ip, from, index);
         return;
     }
     /* Dropped by a predecessor, or the sender is confused: its payload may be anything by now. */
     if (chain_is_complete(ip, &in)) {
         count(ip, IP_C_DROP_SEND_STALE);
+        if (from == SERVER_TCP)
+            chains_abandon(ip, index, index + 1);
+        return;
+    }
+    /* Another's chain must not be done before it is. */
+    if (from == SERVER_TCP && in.chain != NO_CHAIN && !chain_is_of_slot(ip, &in, index)) {
+        garbage(ip, from, index);
         return;
     }
     if (chan_rx_condemned(rx)) {
@@ -259,6 +275,11 @@ unsigned ip_output(struct ip *ip, struct chan_rx *rx, enum server_kind from, uin
             break;
         send_one(ip, rx, slot, from, now);
         chan_rx_next(rx);
+        ip->tcp_next += from == SERVER_TCP;
+    }
+    if (from == SERVER_TCP && rx->head != ip->tcp_next) { /* the queue was reset */
+        chains_abandon(ip, ip->tcp_next, rx->head);
+        ip->tcp_next = rx->head;
     }
     if (n > 0) {
         uint64_t *total =

@@ -166,6 +166,52 @@ static void bad_frames_are_dropped_and_counted(void **state)
     }
 }
 
+/* What tcp published and something else changed: its own chain is done, and no other one. */
+static void damaged_slots_of_tcp_complete_their_chains(void **state)
+{
+    struct packet p;
+
+    (void)state;
+    introduce(PEER, peer_mac);
+    for (uint32_t i = 0; i < 5; i++)
+        world_tcp_send(w, PEER, 1, i, i, 7, 10, 0);
+    struct packet *slot[5];
+    for (unsigned i = 0; i < 5; i++)
+        slot[i] = chan_tx_slot(&w->tcp.to_ip, w->tcp.to_ip.tail - 5 + i);
+    memset(&slot[0]->hdr_len, 0xff, sizeof *slot[0] - sizeof slot[0]->head); /* not a packet */
+    slot[1]->protocol = PROTO_UDP;                                           /* not tcp's */
+    slot[2]->chain = 4;                                                      /* another's */
+    slot[3]->chain_generation = 99;                                          /* not yet, or never */
+    world_run(w);
+    assert_true(world_take(&w->driver[0].from_ip, &p)); /* the good one, which the driver holds */
+    assert_false(world_take(&w->driver[0].from_ip, &p));
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(world_tcp_done(w, i), 7);
+    assert_int_equal(world_tcp_done(w, 4), 0);
+    assert_int_equal(world_count(w, IP_C_DROP_SEND_GARBAGE), 4);
+}
+
+/* Segments that are gone with a reset of the queue: so are their chains. */
+static void a_reset_completes_what_was_in_the_queue(void **state)
+{
+    struct packet p;
+
+    (void)state;
+    introduce(PEER, peer_mac);
+    world_tcp_send(w, PEER, 1, 1, 0, 7, 10, 0);
+    w->tcp.to_ip.out->tail += 1ull << 32; /* a wild store */
+    world_run(w);
+    world_tcp_send(w, PEER, 1, 2, 1, 7, 10, 0); /* notices the reset, and is lost with it */
+    world_run(w);
+    assert_false(world_take(&w->driver[0].from_ip, &p));
+    assert_int_equal(world_tcp_done(w, 0), 7);
+    assert_int_equal(world_tcp_done(w, 1), 7);
+    world_tcp_send(w, PEER, 1, 3, 2, 7, 10, 0);
+    world_run(w);
+    assert_true(world_take(&w->driver[0].from_ip, &p));
+    assert_int_equal(world_tcp_done(w, 2), 0);
+}
+
 static void garbage_slots_of_a_driver_do_no_harm(void **state)
 {
     const struct driver_rx bad[] = {{.frame = 128, .len = 60},
@@ -486,6 +532,8 @@ int main(void)
         T(broadcast_is_for_udp_only),
         T(bad_frames_are_dropped_and_counted),
         T(garbage_slots_of_a_driver_do_no_harm),
+        T(damaged_slots_of_tcp_complete_their_chains),
+        T(a_reset_completes_what_was_in_the_queue),
         T(tcp_segment_gets_its_header),
         T(what_cannot_be_sent_is_completed),
         T(tcp_may_name_only_what_applications_wrote),

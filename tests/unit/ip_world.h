@@ -417,6 +417,11 @@ static inline void world_tcp_send(struct world *w, uint32_t dst, uint16_t dport,
         p.piece[0] = (struct rptr){
             .off = seq, .len = data, .region = REGION_OF_APP(0, APP_UP), .generation = 1};
     }
+    if (chain < w->cfg.tcp_chains) {
+        struct tcp_chain *table = wiring_table(world_region(w, TCP), TABLE_TCP_CHAINS, NULL);
+        table[chain].queue_index = w->tcp.to_ip.tail;
+        table[chain].generation = generation;
+    }
     if (chan_tx_reserve(&w->tcp.to_ip, 0, 0, 0, &slot) != CHAN_OK)
         abort();
     packet_put(slot, &p);
