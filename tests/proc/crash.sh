@@ -20,7 +20,7 @@ says() {
 }
 
 victim_prepare
-victim_start 6
+victim_start 10
 before=$(restarts)
 
 # --- how a process ends or stands still: class, server, how it must end ---
@@ -30,16 +30,25 @@ ends() {
 }
 # shellcheck disable=SC2016 # of jq
 {
+    # first those who need work to be convicted
+    ends stop tcp 'signal_name == "SIGKILL"' hang
+    ends spin ip 'signal_name == "SIGKILL"' hang
     crash kill tcp --window 1000
     says '.end.signal_name == "SIGKILL"' '.last_end == "killed"'
     ends segv tcp 'signal_name == "SIGSEGV"' fault
     says '.clean' '.faults[0].activated'
     ends abort ip 'signal_name == "SIGABRT"' fault
     ends exit udp 'status == 1' 'fault|killed' # a spare that takes over at once sees no fault
-    ends stop tcp 'signal_name == "SIGKILL"' hang
-    ends spin ip 'signal_name == "SIGKILL"' hang
 }
 [ "$(restarts)" = $((before + 6)) ] || fail "$(restarts) restarts, expected $((before + 6))"
+
+# --- eft-rs itself, which its parent starts anew: the servers go on ---
+before=$(restarts)
+for class in segv spin; do
+    crash $class rs --window 15000
+    says '.manifested' '.activated' '.recovered' '.clean' '.successor != .pid'
+done
+[ "$(restarts)" = "$before" ] || fail "servers were restarted with eft-rs"
 
 # --- its successor dies while it recovers, and that one's, too; two at once; no more of the machine ---
 died_early() {
