@@ -100,6 +100,25 @@ wait_for 5 "all are running" all_running
 [ "$(status .rs_restarts)" = 1 ] || fail "eft-rs was restarted $(status .rs_restarts) times"
 [ "$(status '[.servers[].restarts] | add')" = 4 ] || fail "others died as well"
 pids=$(status '.servers[].pid')
+
+# --- what it left cannot be used: the stack starts afresh by itself, and nothing of the old one stays
+attach lost
+wait_for 5 "one attaches" attached lost
+keeper=$(status .keeper_pid)
+rs=$(status .pid)
+for fd in "/proc/$keeper/fd/"*; do
+    case $(readlink "$fd") in /memfd:eft:rs-state*) dd if=/dev/zero of="$fd" bs=4096 count=1 conv=notrunc status=none ;; esac
+done
+kill -KILL "$rs"
+for pid in $pids; do wait_for 5 "process $pid is gone" dead "$pid"; done
+wait_for 5 "all are running" all_running
+[ "$(status '.keeper_pid, .rs_restarts, .applications' | xargs)" = "$keeper 0 0" ] ||
+    fail "it did not start afresh: $(status '.keeper_pid, .rs_restarts, .applications')"
+attach found
+wait_for 5 "one attaches to the new stack" attached found
+kill -KILL "${APPS[@]}" 2>/dev/null
+pids=$(status '.servers[].pid')
+
 end_both() {
     local both
     both=$(status '.keeper_pid, .pid')
