@@ -2,7 +2,9 @@
  *
  * A driver between the neighbours that a test plays, with crashes at stores; shared by the tests
  * of drivers. The including file defines frame_number(): which packet a frame holds, and
- * frame_len().
+ * frame_len(); and run_with_crashes(), which plays a scenario with a crash at store `first`, and
+ * then again every `every` stores (-1: never), also in the take-over itself, and returns whether
+ * the first crash was reached.
  */
 #ifndef EFT_TESTS_UNIT_DRIVER_NEIGHBOURS_H
 #define EFT_TESTS_UNIT_DRIVER_NEIGHBOURS_H
@@ -150,6 +152,26 @@ static void to_send(uint32_t number)
     packet_put(slot, &p);
     chan_tx_commit(&ip_out);
     chan_tx_publish(&ip_out);
+}
+
+/* --- crashes --- */
+
+static bool run_with_crashes(long first, long every);
+
+static void crash_before_each_store(long at_least)
+{
+    long n = 0;
+
+    while (run_with_crashes(n, -1))
+        n++;
+    assert_true(n > at_least);
+}
+
+static void crash_again_during_recovery(long times, long stride, long most)
+{
+    for (long n = 0; n < times; n++)
+        for (long every = 0; every < most; every++)
+            run_with_crashes(n * stride, every);
 }
 
 #endif

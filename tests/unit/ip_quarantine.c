@@ -39,20 +39,8 @@ static void faults_on(struct component *c, unsigned input)
 
 static int setup(void **state)
 {
-    struct packet p;
-
     (void)state;
-    w = world_new(NULL);
-    world_start(w, w->ip);
-    world_start(w, w->pf);
-    world_introduce(w, PEER, peer_mac);
-    world_run(w);
-    for (unsigned i = 0; i < WORLD_PORTS; i++)
-        while (world_take(&w->driver[i].from_ip, &p))
-            continue;
-    struct frame_return r;
-    while (world_take_return(&w->driver[0].returned, &r))
-        continue;
+    w = world_acquainted();
     return 0;
 }
 

@@ -15,16 +15,8 @@ static uint8_t datagram[65536];
 
 static int setup(void **state)
 {
-    struct packet p;
-
     (void)state;
-    w = world_new(NULL);
-    world_start(w, w->ip);
-    world_start(w, w->pf);
-    world_introduce(w, PEER, peer_mac);
-    world_run(w);
-    while (world_take(&w->driver[0].from_ip, &p))
-        ;
+    w = world_acquainted();
     return 0;
 }
 

@@ -499,4 +499,23 @@ static inline void world_introduce(struct world *w, uint32_t addr, const uint8_t
         make_arp(b, (const uint8_t *)"\xff\xff\xff\xff\xff\xff", ARP_REQUEST, mac, addr, OURS));
 }
 
+/* A world that has started and knows the peer; what that cost is out of the way. */
+static inline struct world *world_acquainted(void)
+{
+    struct world *w = world_new(NULL);
+    struct packet p;
+    struct frame_return r;
+
+    world_start(w, w->ip);
+    world_start(w, w->pf);
+    world_introduce(w, PEER, peer_mac);
+    world_run(w);
+    for (unsigned i = 0; i < WORLD_PORTS; i++)
+        while (world_take(&w->driver[i].from_ip, &p))
+            continue;
+    while (world_take_return(&w->driver[0].returned, &r))
+        continue;
+    return w;
+}
+
 #endif
