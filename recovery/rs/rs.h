@@ -266,7 +266,9 @@ void channel_stand_by(struct rs *rs, struct incarnation *i);
 /* --- spawn.c --- */
 /* Starts the program of i's role with `channel` as its descriptor 3. Sets pid and pidfd. 0 or
  * -errno. */
-int spawn_process(struct rs *rs, struct incarnation *i, int channel);
+int spawn_process(struct rs *rs, struct incarnation *i, int channel, bool spare);
+/* The spare has prepared itself: gives it the processor and the weight of the one that runs. */
+void spawn_stand_by(const struct rs *rs, const struct incarnation *i);
 /* Finds user and group of the process: once, as the name service may be slow. */
 void spawn_user(struct process *p);
 
@@ -284,7 +286,7 @@ void server_kill(struct incarnation *i, bool hung);
 void server_stop_all(struct rs *rs);
 struct process *server_find(struct rs *rs, const char *name);
 /* A new incarnation of the role, which has been told nothing yet. NULL: none can be made. */
-struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now);
+struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now, bool spare);
 /* Tells it all that there is, but RS_START or RS_STANDBY. */
 void server_tell_all(struct rs *rs, struct incarnation *who);
 /* The one that ran has ended: counts it, asks the policy. */
@@ -309,7 +311,7 @@ unsigned spare_count(const struct process *p);
 /* The one that ran is reaped and nobody has taken over. False: there is no spare. */
 bool spare_orphaned(struct process *p, uint64_t now);
 /* RS_STANDING, RS_TAKEN. */
-void spare_standing(struct incarnation *who, const struct rs_message *m);
+void spare_standing(const struct rs *rs, struct incarnation *who, const struct rs_message *m);
 void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message *m, uint64_t now);
 /* Tells those who were adopted as spares everything, and to stand by. */
 void spare_retell(struct rs *rs, struct process *p);

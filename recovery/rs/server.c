@@ -153,7 +153,7 @@ static void begin_life(struct rs *rs, struct incarnation *who, uint64_t since, i
     rs_watch(rs, &who->channel, EPOLLIN);
 }
 
-struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now)
+struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now, bool spare)
 {
     const int buffer = 8 << 20;
     struct incarnation *who = free_place(p);
@@ -171,7 +171,7 @@ struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now)
     for (unsigned i = 0; i < 2; i++)
         if (setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer) < 0)
             setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-    int rc = spawn_process(rs, who, pair[1]);
+    int rc = spawn_process(rs, who, pair[1], spare);
     close(pair[1]);
     if (rc < 0) {
         close(pair[0]);
@@ -202,7 +202,7 @@ void server_tell_all(struct rs *rs, struct incarnation *who)
 void server_start(struct rs *rs, struct process *p)
 {
     uint64_t now = rs_now();
-    struct incarnation *who = server_beget(rs, p, now);
+    struct incarnation *who = server_beget(rs, p, now, false);
 
     if (who == NULL) {
         start_failed(rs, p, now);
@@ -340,7 +340,7 @@ static void on_message(struct rs *rs, struct incarnation *who, const struct rs_m
         on_ready(rs, who, m);
         return;
     case RS_STANDING:
-        spare_standing(who, m);
+        spare_standing(rs, who, m);
         return;
     case RS_TAKEN:
         spare_taken(rs, who, m, rs_now());

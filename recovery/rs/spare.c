@@ -101,7 +101,7 @@ void spare_tell_running(struct rs *rs, struct process *p)
 
 static void make(struct rs *rs, struct process *p, uint64_t now)
 {
-    struct incarnation *who = server_beget(rs, p, now);
+    struct incarnation *who = server_beget(rs, p, now, true);
 
     p->replenish_at = now + SPARE_AFTER_NS;
     if (who == NULL)
@@ -147,12 +147,13 @@ static void replenish(struct rs *rs, struct process *p, uint64_t now)
         make(rs, p, now);
 }
 
-void spare_standing(struct incarnation *who, const struct rs_message *m)
+void spare_standing(const struct rs *rs, struct incarnation *who, const struct rs_message *m)
 {
     if (who->state != INCARNATION_STANDBY || m->arg != REGION_LAYOUT_VERSION) {
         server_kill(who, false);
         return;
     }
+    spawn_stand_by(rs, who);
     who->ready = 1;
     who->process->stillborn = 0;
 }

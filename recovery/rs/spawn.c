@@ -64,11 +64,14 @@ static void limit(int resource, rlim_t soft, rlim_t hard)
  * of one is enough, and leaves the programs something even when a server spins. A new session is a
  * scheduling group of its own (sched_autogroup), within which a nice value means nothing: so the
  * group gets it as well. Where neither is allowed they are as slow as everybody else. */
-static void prefer(void)
+static void prefer(pid_t pid)
 {
     static const char nice[] = "-10";
-    int fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
-    ssize_t done = setpriority(PRIO_PROCESS, 0, -10);
+    char path[48];
+
+    snprintf(path, sizeof path, "/proc/%d/autogroup", pid);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    ssize_t done = setpriority(PRIO_PROCESS, (id_t)pid, -10);
 
     if (fd >= 0) {
         done = write(fd, nice, sizeof nice - 1);
@@ -77,8 +80,28 @@ static void prefer(void)
     (void)done;
 }
 
+/* -errno, or 0 where it may run anywhere. */
+static int pin(const struct rs *rs, const struct process *p, pid_t pid)
+{
+    const int cpu = rs->cfg->cpu[p->id[0]];
+    cpu_set_t set;
+
+    if (cpu < 0)
+        return 0;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    return sched_setaffinity(pid, sizeof set, &set) < 0 ? -errno : 0;
+}
+
+void spawn_stand_by(const struct rs *rs, const struct incarnation *i)
+{
+    prefer(i->pid);
+    if (pin(rs, i->process, i->pid) < 0)
+        log_say(LOG_DEBUG, i->process->name, "cannot pin spare %d: %s", i->pid, strerror(errno));
+}
+
 static void __attribute__((noreturn))
-child(const struct rs *rs, const struct process *p, int program, int channel)
+child(const struct rs *rs, const struct process *p, int program, int channel, bool spare)
 {
     static const char *const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
                                               NULL, NULL};
@@ -86,13 +109,14 @@ child(const struct rs *rs, const struct process *p, int program, int channel)
     char *argv[2 + 2 * RS_PROCESSES];
     unsigned argc = 0, envc = 0;
     sigset_t none;
-    cpu_set_t set;
 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     setsid();
-    prefer();
+    /* A spare begins like any program, wherever there is room, and not before the one that runs. */
+    if (!spare)
+        prefer(getpid());
     /* The channel to its fixed place; the program's descriptor out of its way. */
     if (program == RS_CHANNEL_FD && (program = fcntl(program, F_DUPFD, RS_CHANNEL_FD + 1)) < 0)
         child_fails(p, "duplicate a descriptor");
@@ -102,13 +126,8 @@ child(const struct rs *rs, const struct process *p, int program, int channel)
     if (close_range(RS_CHANNEL_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
         child_fails(p, "close descriptors");
 
-    int cpu = rs->cfg->cpu[p->id[0]];
-    if (cpu >= 0) {
-        CPU_ZERO(&set);
-        CPU_SET(cpu, &set);
-        if (sched_setaffinity(0, sizeof set, &set) < 0)
-            child_fails(p, "pin it to its processor");
-    }
+    if (!spare && pin(rs, p, 0) < 0)
+        child_fails(p, "pin it to its processor");
     limit(RLIMIT_CORE, 0, 0);
     limit(RLIMIT_NOFILE, 262144, 262144);
 
@@ -137,7 +156,7 @@ child(const struct rs *rs, const struct process *p, int program, int channel)
     child_fails(p, "execute its program");
 }
 
-int spawn_process(struct rs *rs, struct incarnation *i, int channel)
+int spawn_process(struct rs *rs, struct incarnation *i, int channel, bool spare)
 {
     const struct process *p = i->process;
     const enum server_kind kind = kind_of(p);
@@ -154,7 +173,7 @@ int spawn_process(struct rs *rs, struct incarnation *i, int channel)
     }
     pid_t pid = fork();
     if (pid == 0)
-        child(rs, p, program, channel);
+        child(rs, p, program, channel, spare);
     int rc = pid < 0 ? -errno : 0;
     close(program);
     if (rc < 0) {
