@@ -17,7 +17,6 @@
  * reaches a caller that does not read its socket; it may ask again with the same id.
  */
 #include "log.h"
-#include "mapped.h"
 #include "rs.h"
 #include "state.h"
 
@@ -36,12 +35,7 @@
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
-/* How often all who closed their control socket are looked at; and within that, how much at once:
- * about a millisecond in fifty. */
-#define LEAVERS_EVERY_NS 1000000000ull
-#define LEAVERS_STEP_NS  50000000ull
 enum {
-    LEAVER_READS = 32,
     APPS_PER_USER = APPS_MAX / 2, /* root excepted */
 };
 
@@ -50,7 +44,6 @@ static const enum server_kind data_kind[2] = {SERVER_TCP, SERVER_UDP};
 #define APP_OF(w, member)                                                                          \
     ((struct application *)(void *)((char *)(w)-offsetof(struct application, member)))
 
-static void app_gone(struct rs *rs, struct application *a);
 static void on_death(struct rs *rs, struct watch *w, uint32_t events);
 static void on_hangup(struct rs *rs, struct watch *w, uint32_t events);
 
@@ -359,69 +352,12 @@ static void on_death(struct rs *rs, struct watch *w, uint32_t events)
 static void on_hangup(struct rs *rs, struct watch *w, uint32_t events)
 {
     struct application *a = APP_OF(w, control);
-    struct mapped m;
 
     (void)events;
     rs_unwatch(rs, w);
     a->hung_up = true;
     state_save_app(rs, a);
-    /* One that has just become another program has few mappings: the answer comes at once. */
-    enum mapped_answer answer = mapped_begin(&m, a->pid, a->region[APP_UP].ro);
-    if (answer == MAPPED_MORE)
-        answer = mapped_step(&m, LEAVER_READS);
-    mapped_end(&m);
-    if (answer == MAPPED_NO)
-        app_gone(rs, a);
-    else if (rs->leavers_at == UINT64_MAX)
-        rs->leavers_at = rs_now() + LEAVERS_EVERY_NS;
-}
-
-/* The next one from `from` on that closed its control socket and may have gone by exec. */
-static struct application *next_leaver(const struct rs *rs, unsigned from)
-{
-    for (unsigned i = from; i < APPS_MAX; i++) {
-        struct application *a = rs->app[i];
-        if (a != NULL && a->hung_up && (a->state == APP_LIVE || a->state == APP_JOINING))
-            return a;
-    }
-    return NULL;
-}
-
-void app_leavers(struct rs *rs, uint64_t now)
-{
-    static struct mapped m = {.fd = -1};
-    static unsigned number;     /* of the one that is looked at, or to be looked at next */
-    static uint32_t generation; /* of the one that is looked at */
-    unsigned reads = LEAVER_READS;
-    struct application *a;
-
-    while ((a = next_leaver(rs, number)) != NULL && reads > 0) {
-        enum mapped_answer answer = MAPPED_MORE;
-
-        if (m.fd >= 0 && (a->number != number || a->generation != generation))
-            mapped_end(&m); /* that one has ended meanwhile */
-        number = a->number;
-        generation = a->generation;
-        if (m.fd < 0) {
-            answer = mapped_begin(&m, a->pid, a->region[APP_UP].ro);
-            reads--;
-        }
-        for (; answer == MAPPED_MORE && reads > 0; reads--)
-            answer = mapped_step(&m, 1);
-        if (answer == MAPPED_MORE)
-            break;
-        number++;
-        if (answer == MAPPED_NO)
-            app_gone(rs, a);
-    }
-    if (a != NULL) {
-        rs->leavers_at = now + LEAVERS_STEP_NS;
-        return;
-    }
-    /* All were looked at: again later, if there are any. */
-    mapped_end(&m);
-    number = 0;
-    rs->leavers_at = next_leaver(rs, 0) != NULL ? now + LEAVERS_EVERY_NS : UINT64_MAX;
+    app_hung_up(rs, a);
 }
 
 static int make(struct rs *rs, struct application *a, const struct ucred *who, int fd)
@@ -580,7 +516,7 @@ void app_waiter_request(struct rs *rs, const struct rs_message *m)
 
 /* ---- the end of one ---- */
 
-static void app_gone(struct rs *rs, struct application *a)
+void app_gone(struct rs *rs, struct application *a)
 {
     if (a->state == APP_FREE || a->state == APP_GONE)
         return;
@@ -655,7 +591,7 @@ int app_adopt(struct rs *rs, unsigned number, const struct state_app *s)
     if (a->state == APP_GONE || a->hung_up)
         close_fd(&a->control.fd);
     if (a->hung_up)
-        rs->leavers_at = rs_now() + LEAVERS_EVERY_NS;
+        rs->leavers_at = rs_now();
     return a->state == APP_GONE ? 0 : watch_it(rs, a);
 }
 

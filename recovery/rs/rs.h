@@ -338,14 +338,20 @@ void app_done(struct rs *rs, const struct rs_message *m);
 void app_tell(struct rs *rs, struct incarnation *i, server_id id);
 /* Some process has acknowledged: joins and waiters may go on. */
 void app_progress(struct rs *rs);
-/* Looks for applications that closed their control socket and have gone by exec. */
-void app_leavers(struct rs *rs, uint64_t now);
+/* Its process is dead, or has become another program. */
+void app_gone(struct rs *rs, struct application *a);
 /* A number that was used before (the record of it is `s`; damaged: NULL), with what is parked.
  * Then, when the servers were told everything: what was under way. */
 int app_adopt(struct rs *rs, unsigned number, const struct state_app *s);
 void app_resume(struct rs *rs);
 unsigned app_count(const struct rs *rs);
 void app_close_all(struct rs *rs);
+
+/* --- app_leavers.c --- */
+/* It has closed its control socket. */
+void app_hung_up(struct rs *rs, struct application *a);
+/* Looks for applications that closed their control socket and have gone by exec. */
+void app_leavers(struct rs *rs, uint64_t now);
 
 /* --- app_memory.c --- */
 /* Makes the four regions of an application. 0 or -errno. */
