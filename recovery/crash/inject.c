@@ -92,7 +92,7 @@ static int limit(struct injection *i)
 static int stores(struct injection *i, int n)
 {
     i->stores = n > 0 ? (unsigned)n : 0;
-    if (n == -EAGAIN)
+    if (n == -EAGAIN || n == -ENODATA)
         return fail(i, n, "no message of it was on its way");
     if (n == -EOPNOTSUPP)
         return fail(i, n, "not possible: it talks to itself (fused)");

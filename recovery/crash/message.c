@@ -269,7 +269,8 @@ static void set_witness(struct witness *w, const struct target *t, const struct 
     w->was = load_relaxed((uint32_t *)(void *)(w->region.base + w->generation));
 }
 
-/* On one queue that is in use now. Where the consumer stood still for nothing: -EAGAIN. */
+/* On one queue that is in use now: -ENODATA, there is none; -EAGAIN, the consumer stood still for
+ * nothing. */
 static int attempt(const struct region *own, struct target *t, server_id id, const pid_t *peers,
                    enum crash_class c, struct random *r, struct store *s, struct witness *w)
 {
@@ -277,7 +278,7 @@ static int attempt(const struct region *own, struct target *t, server_id id, con
     const unsigned n = moving_queues(own, c == CRASH_HEAD ? WIRING_IN : WIRING_OUT, peers, queue);
 
     if (n == 0)
-        return -EAGAIN;
+        return -ENODATA;
     const struct queue *q = &queue[random_below(r, n)];
     if (peers[q->peer] == t->pid)
         return -EOPNOTSUPP;
