@@ -179,7 +179,7 @@ class Session:
                 time.sleep(0.05)
         injected = time.monotonic()
         healed = self.heal(injected)
-        after = self.epochs() if healed else {}
+        after = self.epochs() if healed else before
         gone, uncalled = judge.replaced(before, after, step["expected"])
         time.sleep(seeded(self.plan["seed"], step["run"]).uniform(0.5, 1.5) * self.plan["spacing"])
         idle_alive = all(f.check() for f in self.flows if isinstance(f, flows.Idle)) if step.get("check_idle") else True
