@@ -120,7 +120,7 @@ class Injector:
         server, before = step["servers"][0], time.time_ns()
         rc, _, error = self.stack.command("update", server)
         if rc == USAGE:
-            raise Impossible("eft has no command update")
+            raise Impossible(error.splitlines()[0] if error else "eft has no command update")
         if rc != 0:
             raise Failed(error)
         return {"time_ns": before, "injected": 1, "activated": 1, "manifested": True, "fault": f"update {server}"}

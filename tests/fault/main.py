@@ -82,12 +82,12 @@ class Run:
             "session": number,
             "seed": self.args.seed,
             "path": path,
-            "spacing": self.args.spacing,
+            "spacing": self.campaign.spacing if self.args.spacing is None else self.args.spacing,
             "settle": self.args.settle,
             "warm_up": self.campaign.warm_up,
             "hammer": self.campaign.hammer,
             "fresh": self.campaign.fresh,
-            "limit": round(240 + self.args.settle + slow + 10 * len(steps)),
+            "limit": round(300 + self.args.settle + slow + 15 * len(steps)),
             "steps": steps,
         }
         with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as f:
@@ -181,7 +181,7 @@ def main():
     parser.add_argument("--dir", default=os.path.join(ROOT, "build", "fault"), help="folder of results (default build/fault)")
     parser.add_argument("--fresh", action="store_true", help="forgets results of the same campaign and seed; else it goes on")
     parser.add_argument("--path", choices=("tap", "checked", "fused", "lossy"), help="default: what the campaign wants")
-    parser.add_argument("--spacing", type=float, default=0.2, help="mean seconds from recovery to the next fault (0.2)")
+    parser.add_argument("--spacing", type=float, help="mean seconds from recovery to the next fault (0.2; 2 where servers end by faults)")
     parser.add_argument("--settle", type=float, default=30, help="seconds of traffic after the last fault of a session (30)")
     parser.add_argument("--untimed", action="store_true", help="shows times and does not judge them: the machine is busy")
     parser.add_argument("--verbose", action="store_true", help="shows what sessions say")

@@ -224,7 +224,7 @@ class Session:
             print(f"    {event['flow']}: {event['event']}: {event['detail']}", flush=True)
         if not healed:
             raise Broken(f"run {step['run']}")
-        if self.plan["fresh"] and (record["outcome"] not in ("masked", "transparent") or record["corrupt"]):
+        if self.plan["fresh"] and (record["outcome"] not in ("masked", "transparent", "degraded") or record["corrupt"]):
             raise Spoilt(f"run {step['run']}")
 
     # --- after ---

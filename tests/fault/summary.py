@@ -87,6 +87,9 @@ def summarize(campaign, lines, meta):
     alive = sum(r["manifested"] and r["outcome"] in ("masked", "transparent", "degraded") for r in runs)
     found["gap_p50_ms"], found["gap_p99_ms"] = found["gap_ms"]["p50"], found["gap_ms"]["p99"]
     found["reachable_percent"] = 100 * (shown - found["unreachable"] - found["manual"]) / shown if shown else None
+    made = [r for r in runs if r["injected"]]
+    away = sum(r["outcome"] in ("unreachable", "manual") for r in made)
+    found["contained_percent"] = 100 * (len(made) - away) / len(made) if made else None
     found["alive_percent"] = 100 * alive / shown if shown else None
     found["transparent_percent"] = 100 * found["transparent"] / shown if shown else None
     found["bounds_percent"] = {

@@ -97,6 +97,10 @@ class Summaries(unittest.TestCase):
         lines = [record(gap_ms=20.0), {"session": 0}]
         self.assertTrue(summary.summarize("kill", lines, {"wanted": 1, "untimed": True})["passed"])
 
+    def test_no_fault_is_no_pass(self):
+        lines = [record(**{"class": "message", "injected": 0, "manifested": False, "outcome": "masked"}), {"session": 0}]
+        self.assertFalse(summary.summarize("message", lines, {"wanted": 1})["passed"])
+
     def test_the_filter_fails_if_it_was_not_asked_or_answered(self):
         for hammered, good in (((5000, 0), True), ((5000, 1), False), ((0, 0), False)):
             session = {"session": 0, "hammered": dict(zip(("attempts", "answered"), hammered))}
@@ -122,6 +126,19 @@ class Plans(unittest.TestCase):
         for name in plan.CAMPAIGNS:
             with self.subTest(campaign=name):
                 self.assertEqual(plan.steps(name, 7, 40)[:20], plan.steps(name, 7, 20))
+
+    def test_goes_on_where_it_was_interrupted(self):
+        campaign = plan.CAMPAIGNS["kill"]
+        done = [record(run=run) for run in range(150)]
+        self.assertEqual([s["run"] for s in plan.next_steps(campaign, 7, done, 180)], list(range(150, 180)))
+        self.assertEqual(plan.next_steps(campaign, 7, done, 150), [])
+
+    def test_counts_what_showed(self):
+        campaign = plan.CAMPAIGNS["mutate"]
+        full = [record(run=run, component=s) for run, s in enumerate(plan.SERVERS * 2)]
+        self.assertEqual(plan.next_steps(campaign, 7, full, 2), [])
+        lacking = [r | {"manifested": r["component"] != "ip"} for r in full]
+        self.assertEqual({s["component"] for s in plan.next_steps(campaign, 7, lacking, 2)}, {"ip"})
 
     def test_every_server_has_its_turn(self):
         killed = [s["servers"][0] for s in plan.steps("kill", 3, 12)]
