@@ -298,30 +298,49 @@ static void violation(struct tcp *t, struct tcp_conn *k)
     tcp_conn_abort(t, k, EPROTO);
 }
 
-/* Reads each counter once. What is impossible costs the application this connection, nothing else.
- * The connection may be gone afterwards. */
-void tcp_conn_sync(struct tcp *t, struct tcp_conn *k)
+static const struct up_slot *counters(const struct tcp *t, const struct tcp_conn *k)
 {
     const struct up_slot *up = tcp_app_up_slot(t, k->r.app, k->r.slot);
     if (up == NULL || k->r.kind != TCP_KIND_CONN || k->r.state == TCP_CLOSED ||
         load_acquire(&up->generation) != k->r.generation)
-        return;
+        return NULL;
+    return up;
+}
+
+/* False: the connection is gone. */
+static bool sync_read(struct tcp *t, struct tcp_conn *k, const struct up_slot *up)
+{
     uint64_t read = (load_acquire(&up->rx_read) & OFF_MASK) - k->r.rx_base;
     /* Behind what we know: the application has not yet taken over rx_base. */
-    if ((int64_t)read > (int64_t)k->rx_read) {
-        if (read > k->rx_nxt) {
-            violation(t, k);
-            return;
-        }
-        k->rx_read = read;
-        tcp_block_passed(t, k);
-        tcp_tune_rx(t, k);
-        if (tcp_rx_window_update_due(t, k)) {
-            k->ack_now = true;
-            tcp_conn_dirty(t, k);
-        }
+    if ((int64_t)read <= (int64_t)k->rx_read)
+        return true;
+    if (read > k->rx_nxt) {
+        violation(t, k);
+        return false;
     }
-    if (conn_has_fin(k))
+    k->rx_read = read;
+    tcp_block_passed(t, k);
+    tcp_tune_rx(t, k);
+    if (tcp_rx_window_update_due(t, k)) {
+        k->ack_now = true;
+        tcp_conn_dirty(t, k);
+    }
+    return true;
+}
+
+void tcp_conn_sync_read(struct tcp *t, struct tcp_conn *k)
+{
+    const struct up_slot *up = counters(t, k);
+    if (up != NULL)
+        sync_read(t, k, up);
+}
+
+/* Reads each counter once. What is impossible costs the application this connection, nothing else.
+ * The connection may be gone afterwards. */
+void tcp_conn_sync(struct tcp *t, struct tcp_conn *k)
+{
+    const struct up_slot *up = counters(t, k);
+    if (up == NULL || !sync_read(t, k, up) || conn_has_fin(k))
         return;
     uint64_t mark = load_acquire(&up->tx_end), end = (mark & OFF_MASK) - k->r.tx_base;
     if (end < k->tx_end || end > k->tx_free + ring_bytes(&k->r.tx)) {

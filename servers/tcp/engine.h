@@ -420,7 +420,8 @@ void tcp_conn_reply(struct tcp *t, struct tcp_conn *k, int result);
 void tcp_conn_publish(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_publish_rx(struct tcp *t, struct tcp_conn *k);
 void tcp_conn_publish_tx(struct tcp *t, struct tcp_conn *k);
-void tcp_conn_sync(struct tcp *t, struct tcp_conn *k); /* reads the application's counters */
+void tcp_conn_sync(struct tcp *t, struct tcp_conn *k);      /* reads the application's counters */
+void tcp_conn_sync_read(struct tcp *t, struct tcp_conn *k); /* rx_read alone; may end it, too */
 void tcp_conn_shutdown(struct tcp *t, struct tcp_conn *k);
 const struct up_slot *tcp_app_up_slot(const struct tcp *t, unsigned app, uint32_t slot);
 struct down_slot *tcp_app_down_slot(const struct tcp *t, unsigned app, uint32_t slot);

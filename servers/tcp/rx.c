@@ -331,6 +331,10 @@ void tcp_rx_commit(struct tcp *t, struct tcp_conn *k, const struct tcp_seg *s)
         return;
     schedule_ack(t, k);
     tcp_conn_dirty(t, k);
+    /* The application tells of a quarter of the ring at once, but the ACK should say what the
+     * window is now, and growth is decided on what is read in each round trip. */
+    if (k->ack_now)
+        tcp_conn_sync_read(t, k);
 }
 
 /* --- the window --- */

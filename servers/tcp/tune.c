@@ -5,8 +5,9 @@
  * wmem_max. A size that the program asked for (SO_RCVBUF, SO_SNDBUF) holds instead.
  *
  * Receive (as Linux, after "Dynamic Right-Sizing"): twice what the application takes in a round
- * trip, and four times while that doubles: what is decided here holds for a round trip, in which a
- * sender in slow start doubles its window, and at the end of it wants to double it again. The round
+ * trip, and six times while that doubles: what is decided here holds for a round trip, in which a
+ * sender in slow start doubles its window, and at the end of it wants to double it again; the rest
+ * is for what the application has not yet read. The round
  * trip is what the peer's echo of our timestamps says, and until there is one what the handshake
  * took.
  *
@@ -86,7 +87,7 @@ void tcp_tune_rx(struct tcp *t, struct tcp_conn *k)
         taken = taken * rtt / took;
         uint64_t more = taken > k->drs.taken ? taken - k->drs.taken : 0;
         k->drs.taken = taken;
-        want = tcp_tune_shift(2 * taken + 4 * more + INITIAL_SEGMENTS * (uint64_t)k->rcv_mss);
+        want = tcp_tune_shift(2 * taken + 8 * more + INITIAL_SEGMENTS * (uint64_t)k->rcv_mss);
         unsigned most = tcp_tune_shift_max(t->cfg->tcp_rmem_max);
         want = want < most ? want : most;
     }

@@ -277,6 +277,21 @@ static void too_many_holes(void **state)
     assert_int_equal(k.received, 20 * MANY + 10);
 }
 
+/* What the application has read without saying so shows in the next ACK. */
+static void ack_tells_what_is_read(void **state)
+{
+    (void)state;
+    established_state();
+    stream(d, 0, 4000);
+    inject(TH_ACK, their(0), our(0), d, 2000);
+    assert_int_equal(sent, 1);
+    const uint32_t edge = last.ack + last.wnd;
+    shm_store_release(&sock_up(&k)->rx_read, sock_up(&k)->rx_read + 2000);
+    inject(TH_ACK, their(2000), our(0), d + 2000, 2000);
+    assert_int_equal(sent, 1);
+    assert_int_equal(last.ack + last.wnd, edge + 2000);
+}
+
 /* Single bytes, backwards, each twice. */
 static void tiny_segments(void **state)
 {
@@ -483,6 +498,7 @@ int main(void)
         T(fin_with_the_window_closed),
         T(syn_ack_with_text),
         T(too_many_holes),
+        T(ack_tells_what_is_read),
         T(tiny_segments),
         T(storm_of_acks),
         T(blind_segments),
