@@ -14,7 +14,7 @@ SPAN=4000 # instructions; more in one piece would look like a hang
 declare -A BEGIN=(
     [segment]="component_turn tcp_input tcp_ack_process tcp_rx_copy tcp_rx_commit tcp_output tcp_emit tcp_news_flush
         chan_tx_publish bell_flush"
-    [request]="component_turn tcp_app_work tcp_request_slot tcp_record_commit tcp_conn_reply tcp_output tcp_emit
+    [request]="component_turn tcp_app_work tcp_request_slot tcp_record_commit tcp_output tcp_emit
         chan_tx_publish bell_flush"
 )
 while [ $# -gt 0 ]; do
