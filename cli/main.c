@@ -17,8 +17,10 @@ static const struct command commands[] = {
      "Says what runs: process, processor, state, restarts, uptime, load of each server."},
     {"maps", command_maps, "[--name NAME] [--json]",
      "Checks who has which memory mapped against who may; exit status 1 when somebody may not."},
-    {"update", command_update, "rs [--name NAME] [--json]",
-     "Starts eft-rs again from its program as it is now; servers and connections go on."},
+    {"update", command_update, "SERVER [PROGRAM] [--wait] [--name NAME] [--json]",
+     "Replaces the program of a running server, by PROGRAM or by the installed one; when the new "
+     "one ends soon, the "
+     "old one is back. rs: starts eft-rs again."},
     {"crash", command_crash,
      "list | CLASS SERVER… | campaign  [--seed N] [--window MS] [--after kill|restore|keep] "
      "[--mode "

@@ -130,8 +130,9 @@ struct stack_config {
     int16_t cpu[256]; /* by server_id; -1: not pinned */
     uint32_t spin_us; /* longest spin before sleeping; 0: sleep at once */
     uint8_t spares;   /* of each server; SPARES_DEFAULT: by its kind */
-    uint8_t reserved2[3];
-    uint32_t users; /* count; 0: everybody may use the stack */
+    uint8_t reserved2;
+    uint16_t trial_s; /* how long the old program is kept ready after an update */
+    uint32_t users;   /* count; 0: everybody may use the stack */
     uint32_t user[CONFIG_USERS];
     /* sizes */
     uint32_t queue_slots;     /* of the packet edges; a power of two */

@@ -64,8 +64,12 @@ enum {
 #define REGION_APP(region)      ((unsigned)((region)-REGION_APP_FIRST) / 4)
 #define REGION_APP_KIND(region) ((enum app_region)(((region)-REGION_APP_FIRST) % 4))
 
-#define REGION_MAGIC          0x3130544645ull /* "EFT01" */
+#define REGION_MAGIC 0x3130544645ull /* "EFT01" */
+#ifdef EFT_OTHER_LAYOUT /* a program that a running stack must refuse (tests/proc/update.sh) */
+#define REGION_LAYOUT_VERSION 65535
+#else
 #define REGION_LAYOUT_VERSION 3
+#endif
 
 /* First bytes of every region. Written by rs before the region is handed out, constant after. */
 struct region_header {

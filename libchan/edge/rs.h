@@ -44,6 +44,8 @@ enum rs_op {
     RS_FELLOW = 15, /* fds: pidfd of another process `pid` of the same role, and its /proc/PID/stat;
                        arg: 1 it runs, 0 it is a spare; request_id: its epoch, if it runs */
     RS_TAKE = 16,   /* spare: take over, whoever seems to own the lock */
+    RS_HANDOVER = 17, /* the one that runs: at the top of the loop make `pid`, a spare, the owner of
+                         the lock, and exit 0 */
     /* server -> rs */
     RS_READY = 32,      /* map_generation: newest announcement that is mapped; request_id: epoch */
     RS_ACK = 33,        /* generation: announcements up to here are mapped */

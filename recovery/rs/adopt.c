@@ -10,16 +10,20 @@
  *   neighbours, inputs     computed from the regions
  *   which roles            computed from the configuration; users from the name service
  *   how a role has fared   record rs.role: policy, restarts, when it is to be started
- *   who plays it           record rs.role: which process. Parked, for it as for each spare: pidfd
- * and channel. Dead meanwhile: the pidfd says so has a spare taken      it has said so in its
- * channel, which is read before pidfds are looked over                   at how the dead ended
- * their successor says it, or their own record of faults is it ready            it is asked
- * (RS_START, RS_STANDBY again; RS_READY, RS_STANDING again) what it has mapped     it is told
- * everything again, and acknowledges again. Map generations have the number of our life in the
- * upper bits: none comes twice, and an answer to our predecessor is not taken for one to us what
- * was to be said    everything is said again, also that what is gone is gone what it has said is in
- * its channel until the effects were recorded applications           record rs.app: state,
- * generation, who has let go, open requests. Parked: regions, bells, waiters, pidfd, control socket
+ *   programs, updates      record rs.role; parked with each incarnation: which of them
+ *   who plays it           record rs.role: which process
+ *   everybody's processes  parked: pidfd and channel. Dead meanwhile: the pidfd says so
+ *   has a spare taken      it has said so in its channel, which is read before pidfds
+ *   over
+ *   how the dead ended     their successor says it, or their own record of faults
+ *   is it ready            it is asked: RS_START, RS_STANDBY; RS_READY, RS_STANDING again
+ *   what it has mapped     it is told everything again and acknowledges again; map
+ *                          generations have the number of our life in the upper bits, so
+ *                          that no answer to a predecessor is taken for one to us
+ *   what was to be said    everything is said again, also that what is gone is gone
+ *   what it has said       is in its channel until the effects were recorded
+ *   applications           record rs.app: state, generation, who has let go, open requests;
+ *                          parked: regions, bells, waiters, pidfd, control socket
  *   who they are           their control socket: the kernel's word
  *   attaches under way     begin again; the reply may come twice, with the same id
  *   waiters under way      the same
@@ -92,6 +96,7 @@ static int adopt_role(struct rs *rs, struct process *p)
         if (n == 2)
             server_adopt(rs, who, &what, fds[0], fds[1], what.pid == running);
     }
+    update_resume(rs, p);
     return 0;
 }
 

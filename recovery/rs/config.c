@@ -78,6 +78,7 @@ static const struct number_key number_keys[] = {
         CONFIG_TCP_NUMBERS(X)
 #undef X
             {"recovery", "spares", FIELD(spares, U8), false, 0, SPARES_MAX},
+    {"recovery", "trial_s", FIELD(trial_s, U16), false, 0, 3600},
     {"udp", "sndbuf", FIELD(udp_sndbuf, U32), true, 4096, 16u << 20},
     {"udp", "rcvbuf", FIELD(udp_rcvbuf, U32), true, 4096, 16u << 20},
 };
@@ -425,6 +426,7 @@ static void config_clear(struct stack_config *cfg, const char *name)
     cfg->rules_generation = 1;
     cfg->queue_slots = 512;
     cfg->spares = SPARES_DEFAULT;
+    cfg->trial_s = 10;
     cfg->tcp_connections = 131072;
     cfg->tcp_chains = 16384;
     cfg->udp_sockets = 4096;

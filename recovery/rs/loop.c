@@ -102,6 +102,7 @@ static void timers(struct rs *rs, uint64_t now)
 {
     server_timers(rs, now);
     spare_timers(rs, now);
+    update_timers(rs, now);
     if (now >= rs->hang_at && !rs->stopping) {
         watchdog_look(rs, now);
         rs->hang_at = now + HANG_PERIOD_NS;
@@ -122,7 +123,8 @@ static void timers(struct rs *rs, uint64_t now)
 
 static uint64_t next_deadline(const struct rs *rs)
 {
-    uint64_t at = earliest(earliest(server_deadline(rs), spare_deadline(rs)), rs->leavers_at);
+    uint64_t at = earliest(earliest(server_deadline(rs), spare_deadline(rs)),
+                           earliest(update_deadline(rs), rs->leavers_at));
 
     if (rs->watchdog_every != 0)
         at = earliest(at, rs->watchdog_at);

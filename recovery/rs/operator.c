@@ -8,6 +8,8 @@
  *   {"op":"kill","servers":["tcp0"]}  SIGKILL by pidfd, for all or for none of them, back to back;
  *                                     the answer has pid and CLOCK_REALTIME of each
  *   {"op":"restart"}                  rs itself, from its program as it is now
+ *   {"op":"update","server":"tcp0","program":"/path"}   begins to replace its program ("": by the
+ *                                     installed one); how it goes on is in status: "update"
  *   {"op":"stop"}                     orderly stop; the connection ends when it is done
  *
  * An operator that does not read its answers is cut off; nothing waits for it.
@@ -130,6 +132,15 @@ static struct json_object *status_of(const struct rs *rs, const struct process *
     put_number(o, "progress", load_relaxed(&b->progress));
     put_number(o, "busy_ns", load_relaxed(&b->busy_ns));
     put_number(o, "dropped", load_relaxed(&b->dropped));
+    if (p->program.path[0] != '\0')
+        put_text(o, "program", p->program.path);
+    if (p->update.state != UPDATE_NONE) {
+        struct json_object *u = json_object_new_object();
+        put_text(u, "state", update_state_name(p->update.state));
+        put_text(u, "why", p->update.why);
+        put_number(u, "number", p->update.builds);
+        put(o, "update", u);
+    }
     put(o, "counters", counters(rs, p));
     return o;
 }
@@ -233,9 +244,9 @@ static void op_maps(const struct rs *rs, struct json_object *o)
 
 static void fail(struct json_object *o, const char *what, const char *arg)
 {
-    char text[256];
+    char text[512];
 
-    snprintf(text, sizeof text, "%s: \"%.100s\"", what, arg);
+    snprintf(text, sizeof text, "%.320s: \"%.100s\"", what, arg);
     put(o, "ok", json_object_new_boolean(false));
     put_text(o, "error", text);
 }
@@ -270,6 +281,7 @@ static void op_kill(struct rs *rs, struct json_object *request, struct json_obje
     }
     for (size_t i = 0; i < n; i++) {
         clock_gettime(CLOCK_REALTIME, &t[i]);
+        who[i]->handing = false; /* whatever it was about to do */
         server_kill(who[i], false);
     }
     killed = json_object_new_array();
@@ -291,6 +303,27 @@ static void op_restart(struct rs *rs, struct json_object *o)
         fail(o, "nobody would start it again", "restart");
 }
 
+static const char *text_of(struct json_object *request, const char *key)
+{
+    struct json_object *value = NULL;
+
+    return json_object_object_get_ex(request, key, &value) ? json_object_get_string(value) : "";
+}
+
+static void op_update(struct rs *rs, struct json_object *request, struct json_object *o)
+{
+    const char *name = text_of(request, "server");
+    struct process *p = server_find(rs, name);
+    char error[320];
+
+    if (p == NULL)
+        fail(o, "there is no such server", name);
+    else if (update_begin(rs, p, text_of(request, "program"), error, sizeof error) < 0)
+        fail(o, error, name);
+    else
+        put_text(o, "server", p->name);
+}
+
 static struct json_object *answer(struct rs *rs, const char *line)
 {
     struct json_object *o = json_object_new_object(), *op = NULL;
@@ -308,6 +341,8 @@ static struct json_object *answer(struct rs *rs, const char *line)
         op_kill(rs, request, o);
     else if (strcmp(name, "restart") == 0)
         op_restart(rs, o);
+    else if (strcmp(name, "update") == 0)
+        op_update(rs, request, o);
     else if (strcmp(name, "stop") == 0)
         rs_stop(rs, EXIT_OK);
     else

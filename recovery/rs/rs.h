@@ -9,7 +9,7 @@
  *
  *   config.c   the text file          memory.c   regions and who may map them
  *   spawn.c    one incarnation        server.c   its life: start, ready, death, restart
- *   spare.c    those that wait to take over
+ *   spare.c    those that wait to take over   update.c   another program for a role
  *   policy.c   when to restart        hang.c     is it hung?        (both pure)
  *   app.c      application processes  operator.c what `eft` asks for
  *   mapped.c   who still maps what    runtime.c  /run/eft/NAME
@@ -87,26 +87,56 @@ enum incarnation_state {
     INCARNATION_ENDING,  /* another one has taken over; not yet reaped */
 };
 
+/* What incarnations are executed from. */
+struct program {
+    unsigned build; /* running number within the role */
+    char path[224]; /* empty: the installed one */
+};
+
 /* One Linux process that can play a role. */
 struct incarnation {
     struct process *process; /* the role; constant */
     enum incarnation_state state;
-    pid_t pid;           /* 0: none; not reaped before pidfd says so */
-    unsigned ready;      /* components that have said so */
-    bool hung;           /* killed by us for that */
-    bool adopted;        /* from a predecessor of ours: another's to reap */
-    bool standby_due;    /* to be told RS_STANDBY as soon as nothing else waits to be sent */
-    int stat;            /* its /proc/PID/stat, for its fellows; -1: none */
-    uint64_t epoch;      /* as it told us; 0: it never ran */
-    uint64_t killed_at;  /* by us; 0: never */
-    uint64_t started_at; /* CLOCK_MONOTONIC, ns */
-    uint64_t limit_at;   /* STARTING: to be ready by then */
+    pid_t pid;        /* 0: none; not reaped before pidfd says so */
+    unsigned ready;   /* components that have said so */
+    bool hung;        /* killed by us for that */
+    bool handing;     /* was asked to hand over, and exits when it has */
+    bool handed;      /* and its heir runs */
+    bool adopted;     /* from a predecessor of ours: another's to reap */
+    bool standby_due; /* to be told RS_STANDBY as soon as nothing else waits to be sent */
+    int stat;         /* its /proc/PID/stat, for its fellows; -1: none */
+    struct program program;
+    uint64_t epoch;                  /* as it told us; 0: it never ran */
+    uint64_t killed_at;              /* by us; 0: never */
+    uint64_t started_at;             /* CLOCK_MONOTONIC, ns */
+    uint64_t limit_at;               /* STARTING: to be ready by then */
     uint64_t sent, acked, start_seq; /* map generations */
     struct hang hang;
     struct watch pidfd, channel;
     struct park park; /* of both */
     bool channel_wants_out;
     struct queued *queue, **queue_end;
+};
+
+enum update_state {
+    UPDATE_NONE = 0,
+    UPDATE_PREPARING,
+    UPDATE_HANDING,
+    UPDATE_TRIAL,
+    UPDATE_DONE,
+    UPDATE_REFUSED,
+    UPDATE_ROLLED_BACK,
+};
+
+/* The last update of a role's program (update.c). */
+struct update {
+    enum update_state state;
+    unsigned builds;          /* how many programs it ever had */
+    struct program next;      /* the newest one */
+    struct incarnation *heir; /* PREPARING, HANDING: who is of it */
+    struct program before;    /* TRIAL: what it was */
+    uint64_t until;           /* TRIAL: its end */
+    char why[160];            /* for people: why it ended as it did */
 };
 
 /* Spares are woken to read what they were sent so much later: at once for several messages. */
@@ -136,11 +166,13 @@ struct process {
     struct incarnation *running;      /* who plays it, or starts to; NULL: nobody */
     const struct server_block *block; /* of its first component */
     struct rs_role *shared;           /* its part of our page */
-    uint64_t wake_at;      /* when spares should read what they were sent; UINT64_MAX: need not */
-    uint64_t replenish_at; /* when the next spare may be made */
-    uint64_t take_at;      /* nobody has taken over: what to do next, when; UINT64_MAX: nothing */
-    bool take_told;        /* one was told to */
-    unsigned stillborn;    /* spares in a row that did not come to stand by */
+    uint64_t wake_at;       /* when spares should read what they were sent; UINT64_MAX: need not */
+    uint64_t replenish_at;  /* when the next spare may be made */
+    uint64_t take_at;       /* nobody has taken over: what to do next, when; UINT64_MAX: nothing */
+    bool take_told;         /* one was told to */
+    unsigned stillborn;     /* spares in a row that did not come to stand by */
+    struct program program; /* of whoever runs it */
+    struct update update;
     struct policy policy;
     enum rs_end end; /* of the last one that played it */
     uint64_t restart_at, ready_at, died_at;
@@ -286,7 +318,8 @@ void server_kill(struct incarnation *i, bool hung);
 void server_stop_all(struct rs *rs);
 struct process *server_find(struct rs *rs, const char *name);
 /* A new incarnation of the role, which has been told nothing yet. NULL: none can be made. */
-struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now, bool spare);
+struct incarnation *server_beget(struct rs *rs, struct process *p, const struct program *program,
+                                 uint64_t now, bool spare);
 /* Tells it all that there is, but RS_START or RS_STANDBY. */
 void server_tell_all(struct rs *rs, struct incarnation *who);
 /* The one that ran has ended: counts it, asks the policy. */
@@ -311,7 +344,7 @@ unsigned spare_count(const struct process *p);
 /* The one that ran is reaped and nobody has taken over. False: there is no spare. */
 bool spare_orphaned(struct process *p, uint64_t now);
 /* RS_STANDING, RS_TAKEN. */
-void spare_standing(const struct rs *rs, struct incarnation *who, const struct rs_message *m);
+void spare_standing(struct rs *rs, struct incarnation *who, const struct rs_message *m);
 void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message *m, uint64_t now);
 /* Tells those who were adopted as spares everything, and to stand by. */
 void spare_retell(struct rs *rs, struct process *p);
@@ -321,8 +354,33 @@ void spare_tell_running(struct rs *rs, struct process *p);
 void spare_died(struct process *p, bool stood, uint64_t now);
 /* Spares are to read what they were sent, now. */
 void spare_wake(struct process *p);
+/* One more spare, of any program. NULL: it cannot be made. */
+struct incarnation *spare_make(struct rs *rs, struct process *p, const struct program *program,
+                               uint64_t now);
 void spare_timers(struct rs *rs, uint64_t now);
 uint64_t spare_deadline(const struct rs *rs);
+
+/* --- update.c --- */
+const char *update_state_name(enum update_state s);
+/* Begins to replace p's program by the one at `path` ("": the installed one, which may have
+ * changed). 0, or -errno with the reason in `error`; how it goes on is in p->update. */
+int update_begin(struct rs *rs, struct process *p, const char *path, char *error, size_t size);
+/* What has happened to an incarnation of a role. */
+void update_standing(struct rs *rs, struct incarnation *who); /* it sleeps, a spare */
+void update_taken(struct rs *rs, struct process *p, struct incarnation *who, enum rs_end end,
+                  uint64_t now);
+void update_ready(struct rs *rs, struct process *p);                     /* whoever runs is ready */
+void update_bereaved(struct rs *rs, struct process *p, enum rs_end end); /* to be started afresh */
+void update_lost(struct rs *rs, struct process *p, const struct incarnation *who,
+                 const char *how); /* reaped */
+/* For an incarnation that was adopted: what it was executed from. False: nobody knows. */
+bool update_adopt(struct process *p, struct incarnation *who, unsigned build);
+/* All of the role were adopted. */
+void update_resume(struct rs *rs, struct process *p);
+/* Spares stay as they are for now, of whatever program. */
+bool update_keeps_spares(const struct process *p);
+void update_timers(struct rs *rs, uint64_t now);
+uint64_t update_deadline(const struct rs *rs);
 
 /* --- watchdog.c --- */
 /* Looks at every running server; kills the hung. */

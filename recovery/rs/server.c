@@ -141,7 +141,7 @@ static void begin_life(struct rs *rs, struct incarnation *who, uint64_t since, i
     who->state = INCARNATION_STARTING;
     who->started_at = since;
     who->ready = 0;
-    who->hung = who->adopted = false;
+    who->hung = who->handing = who->handed = who->adopted = false;
     who->sent = who->acked = who->start_seq = 0;
     who->standby_due = false;
     who->epoch = who->killed_at = 0;
@@ -153,7 +153,8 @@ static void begin_life(struct rs *rs, struct incarnation *who, uint64_t since, i
     rs_watch(rs, &who->channel, EPOLLIN);
 }
 
-struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now, bool spare)
+struct incarnation *server_beget(struct rs *rs, struct process *p, const struct program *program,
+                                 uint64_t now, bool spare)
 {
     const int buffer = 8 << 20;
     struct incarnation *who = free_place(p);
@@ -171,6 +172,7 @@ struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now,
     for (unsigned i = 0; i < 2; i++)
         if (setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer) < 0)
             setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+    who->program = *program;
     int rc = spawn_process(rs, who, pair[1], spare);
     close(pair[1]);
     if (rc < 0) {
@@ -181,7 +183,8 @@ struct incarnation *server_beget(struct rs *rs, struct process *p, uint64_t now,
     begin_life(rs, who, now, pair[0]);
     /* Before it is told anything: if we die without having parked it, it ends, and has done
      * nothing. */
-    const struct parked what = {.kind = PARK_INCARNATION, .pid = who->pid, .since = now};
+    const struct parked what = {
+        .kind = PARK_INCARNATION, .pid = who->pid, .since = now, .number = program->build};
     rc = park_put(&who->park, &what, (const int[2]){who->pidfd.fd, pair[0]}, 2);
     if (rc < 0)
         log_say(LOG_ERR, p->name, "cannot park process %d: %s", who->pid, strerror(-rc));
@@ -202,7 +205,7 @@ void server_tell_all(struct rs *rs, struct incarnation *who)
 void server_start(struct rs *rs, struct process *p)
 {
     uint64_t now = rs_now();
-    struct incarnation *who = server_beget(rs, p, now, false);
+    struct incarnation *who = server_beget(rs, p, &p->program, now, false);
 
     if (who == NULL) {
         start_failed(rs, p, now);
@@ -229,6 +232,8 @@ void server_adopt(struct rs *rs, struct incarnation *who, const struct parked *w
     who->stat =
         open(path, O_RDONLY | O_CLOEXEC); /* somebody else's, if it has died: nobody is told */
     begin_life(rs, who, what->since, channel);
+    if (!update_adopt(p, who, what->number))
+        server_kill(who, false); /* of a program that is given up */
     who->adopted = true;
     who->limit_at = rs_now() + ADOPT_LIMIT_NS;
     if (runs) {
@@ -240,6 +245,15 @@ void server_adopt(struct rs *rs, struct incarnation *who, const struct parked *w
     }
 }
 
+/* What the others of a role have said comes before what the pidfd of one says: a spare may stand
+ * by, or have taken over already, and we have not read it. */
+static void hear_others(struct rs *rs, const struct incarnation *who, struct process *p)
+{
+    for (unsigned i = 0; i < INCARNATIONS; i++)
+        if (&p->incarnation[i] != who && p->incarnation[i].channel.fd >= 0)
+            on_channel(rs, &p->incarnation[i].channel, EPOLLIN);
+}
+
 static void retell(struct rs *rs, struct process *p)
 {
     if (p->running != NULL) {
@@ -248,10 +262,7 @@ static void retell(struct rs *rs, struct process *p)
                     -1);
     }
     spare_retell(rs, p);
-    /* What they have said comes before what their pidfds say: one may have taken over. */
-    for (unsigned i = 0; i < INCARNATIONS; i++)
-        if (p->incarnation[i].channel.fd >= 0)
-            on_channel(rs, &p->incarnation[i].channel, EPOLLIN);
+    hear_others(rs, NULL, p);
     if (p->running == NULL && anybody(p))
         p->take_at = rs_now() + ADOPT_TAKE_NS;
 }
@@ -311,6 +322,7 @@ static void on_ready(struct rs *rs, struct incarnation *who, const struct rs_mes
     state_save_role(rs, p);
     if (!rs->up)
         all_ready(rs, now);
+    update_ready(rs, p);
     app_progress(rs);
     runtime_pids(rs);
 }
@@ -421,8 +433,13 @@ static enum rs_end how(const struct incarnation *who, const siginfo_t *info, cha
     }
     if (info->si_code == CLD_EXITED) {
         snprintf(text, size, "exited with status %d", info->si_status);
+        if (who->handing && info->si_status == 0)
+            return END_NONE;
         return who->hung ? END_HANG : END_FAULT;
     }
+    /* its heir makes sure of its end, and so do we when its channel closes */
+    if (who->handed || (who->handing && info->si_status == SIGKILL))
+        return END_NONE;
     snprintf(text, size, "was ended by signal %d (%s)", info->si_status,
              strsignal(info->si_status));
     if (who->hung)
@@ -446,7 +463,7 @@ struct policy_action server_ended(struct process *p, const struct incarnation *w
     p->end = end;
     p->died_at = who->killed_at != 0 ? who->killed_at : now;
     p->restart_at = a.at;
-    p->restarts++;
+    p->restarts += end != END_NONE;
     p->hangs += end == END_HANG;
     return a;
 }
@@ -464,6 +481,7 @@ static bool bereaved(struct rs *rs, struct process *p, const struct incarnation 
         return false;
     if (spare_orphaned(p, now))
         return true;
+    update_bereaved(rs, p, end);
     for (unsigned i = 0; i < INCARNATIONS; i++)
         server_kill(&p->incarnation[i], false); /* to be spares, and not yet ready for it */
     if (a.at <= now && !anybody(p))
@@ -484,6 +502,8 @@ static void on_pidfd(struct rs *rs, struct watch *w, uint32_t events)
     if (waitid(P_PIDFD, (id_t)who->pidfd.fd, &info, WEXITED | WNOHANG) < 0 ? errno != ECHILD
                                                                            : info.si_pid == 0)
         return;
+    if (who == p->running)
+        hear_others(rs, who, p);
     const uint64_t now = rs_now();
     const struct incarnation was = *who;
     const enum rs_end end = how(who, &info, text, sizeof text);
@@ -511,11 +531,14 @@ static void on_pidfd(struct rs *rs, struct watch *w, uint32_t events)
         goes_on = bereaved(rs, p, &was, end, now);
     else if (!ran)
         spare_died(p, was.state == INCARNATION_STANDBY, now);
+    update_lost(rs, p, who, text);
     if (!ran) {
         log_say(LOG_INFO, p->name, "spare %d %s", was.pid, text);
     } else if (!goes_on) {
         log_say(LOG_ERR, p->name, "process %d %s; it does not come up, giving up", was.pid, text);
         rs_stop(rs, EXIT_SERVER);
+    } else if (end == END_NONE) {
+        log_say(LOG_INFO, p->name, "process %d has handed over", was.pid);
     } else {
         const bool delayed = p->state == PROCESS_WAITING && p->restart_at > now;
         log_say(LOG_WARNING, p->name, "process %d %s%s; restart %llu%s", was.pid, text,

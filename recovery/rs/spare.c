@@ -99,13 +99,14 @@ void spare_tell_running(struct rs *rs, struct process *p)
 
 /* ---- making ---- */
 
-static void make(struct rs *rs, struct process *p, uint64_t now)
+struct incarnation *spare_make(struct rs *rs, struct process *p, const struct program *program,
+                               uint64_t now)
 {
-    struct incarnation *who = server_beget(rs, p, now, true);
+    struct incarnation *who = server_beget(rs, p, program, now, true);
 
     p->replenish_at = now + SPARE_AFTER_NS;
     if (who == NULL)
-        return;
+        return NULL;
     server_tell_all(rs, who);
     for (unsigned i = 0; i < INCARNATIONS; i++) {
         struct incarnation *other = &p->incarnation[i];
@@ -117,6 +118,17 @@ static void make(struct rs *rs, struct process *p, uint64_t now)
             tell_fellow(rs, other, who);
     }
     channel_stand_by(rs, who);
+    return who;
+}
+
+/* Spares of another program than the role's are no use any more, once there are others. */
+static void dismiss(struct process *p)
+{
+    for (unsigned i = 0; i < INCARNATIONS; i++) {
+        struct incarnation *who = &p->incarnation[i];
+        if (is_spare(p, who) && who->program.build != p->program.build)
+            server_kill(who, false);
+    }
 }
 
 void spare_retell(struct rs *rs, struct process *p)
@@ -137,17 +149,28 @@ void spare_retell(struct rs *rs, struct process *p)
 
 static void replenish(struct rs *rs, struct process *p, uint64_t now)
 {
-    unsigned n = 0;
+    unsigned n = 0, standing = 0;
 
-    for (unsigned i = 0; i < INCARNATIONS; i++)
-        n += is_spare(p, &p->incarnation[i]);
-    if (n >= wanted(rs, p))
-        p->replenish_at = UINT64_MAX;
-    else
-        make(rs, p, now);
+    if (update_keeps_spares(p)) {
+        p->replenish_at = UINT64_MAX; /* its end is told */
+        return;
+    }
+    for (unsigned i = 0; i < INCARNATIONS; i++) {
+        const struct incarnation *who = &p->incarnation[i];
+        const bool current = is_spare(p, who) && who->program.build == p->program.build;
+        n += current;
+        standing += current && stands(who);
+    }
+    if (n < wanted(rs, p)) {
+        spare_make(rs, p, &p->program, now);
+        return;
+    }
+    p->replenish_at = UINT64_MAX;
+    if (standing == n)
+        dismiss(p);
 }
 
-void spare_standing(const struct rs *rs, struct incarnation *who, const struct rs_message *m)
+void spare_standing(struct rs *rs, struct incarnation *who, const struct rs_message *m)
 {
     if (who->state != INCARNATION_STANDBY || m->arg != REGION_LAYOUT_VERSION) {
         server_kill(who, false);
@@ -156,6 +179,9 @@ void spare_standing(const struct rs *rs, struct incarnation *who, const struct r
     spawn_stand_by(rs, who);
     who->ready = 1;
     who->process->stillborn = 0;
+    if (who->program.build == who->process->program.build)
+        who->process->replenish_at = rs_now(); /* others may be dismissed now */
+    update_standing(rs, who);
 }
 
 void spare_died(struct process *p, bool stood, uint64_t now)
@@ -195,6 +221,9 @@ void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message
     if (before != NULL) {
         if (before->hung)
             end = END_HANG;
+        else if (before->handing && who == p->update.heir && end == END_KILLED)
+            end = END_NONE;
+        before->handed = end == END_NONE;
         server_ended(p, before, end, now);
         before->state = INCARNATION_ENDING;
         server_kill(before, false);
@@ -202,6 +231,7 @@ void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message
     if (m->time_ns < p->died_at)
         p->died_at = m->time_ns; /* it knew before us */
     p->take_at = UINT64_MAX;
+    update_taken(rs, p, who, end, now);
     p->running = who;
     p->state = PROCESS_STARTING;
     who->state = INCARNATION_STARTING;
@@ -222,10 +252,28 @@ static bool stopped(const struct incarnation *who)
     return watchdog_process(who->pid, &s) < 0 || s.state == 'T' || s.state == 't';
 }
 
+/* The spare that has the lock, and is on its way; it may have to wait for a processor. */
+static const struct incarnation *taking(const struct process *p)
+{
+    const uint32_t lock = load_relaxed(&p->block->lock);
+
+    for (unsigned i = 0; i < INCARNATIONS; i++) {
+        const struct incarnation *who = &p->incarnation[i];
+        if (stands(who) && ((uint32_t)who->pid | FUTEX_WAITERS) == lock)
+            return who;
+    }
+    return NULL;
+}
+
 static void next_step(struct rs *rs, struct process *p, uint64_t now)
 {
     struct incarnation *spare = NULL;
 
+    if (!p->take_told && taking(p) != NULL && !stopped(taking(p))) {
+        p->take_told = true;
+        p->take_at = now + COLD_AFTER_NS;
+        return;
+    }
     for (unsigned i = 0; i < INCARNATIONS && spare == NULL; i++)
         if (stands(&p->incarnation[i]) && !stopped(&p->incarnation[i]))
             spare = &p->incarnation[i];

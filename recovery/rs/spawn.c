@@ -164,7 +164,10 @@ int spawn_process(struct rs *rs, struct incarnation *i, int channel, bool spare)
     char path[320];
 
     /* Opened here, so that the server's user need not be able to reach the folder. */
-    snprintf(path, sizeof path, "%s/eft-%s", rs->libexec, program_name);
+    if (i->program.path[0] != '\0')
+        snprintf(path, sizeof path, "%s", i->program.path);
+    else
+        snprintf(path, sizeof path, "%s/eft-%s", rs->libexec, program_name);
     int program = open(path, O_PATH | O_CLOEXEC);
     if (program < 0) {
         int rc = -errno;

@@ -98,6 +98,8 @@ void state_save_role(struct rs *rs, const struct process *p)
         .restarts = p->restarts,
         .hangs = p->hangs,
         .last_gap_ns = p->last_gap_ns,
+        .program = p->program,
+        .update = p->update,
     };
 
     if (rs->state_base == NULL)
@@ -151,7 +153,8 @@ int state_load_role(const struct rs *rs, struct process *p, pid_t *running)
     *running = 0;
     if (rc < 0)
         return rc;
-    if (strncmp(s.name, p->name, sizeof s.name) != 0 || s.end > END_HANG)
+    if (strncmp(s.name, p->name, sizeof s.name) != 0 || s.end > END_HANG ||
+        s.update.state > UPDATE_ROLLED_BACK)
         return -EPROTO;
     *running = s.running;
     p->policy = s.policy;
@@ -162,6 +165,9 @@ int state_load_role(const struct rs *rs, struct process *p, pid_t *running)
     p->restarts = s.restarts;
     p->hangs = s.hangs;
     p->last_gap_ns = s.last_gap_ns;
+    p->program = s.program;
+    p->update = s.update;
+    p->update.heir = NULL;
     return 0;
 }
 

@@ -16,7 +16,7 @@
 #include "recovery/store/store.h"
 #include "rs.h"
 
-enum { STATE_LAYOUT = 1, STATE_ADOPTIONS_MAX = 10 };
+enum { STATE_LAYOUT = 2, STATE_ADOPTIONS_MAX = 10 };
 
 struct state_stack {
     uint64_t lives;      /* of rs: 1 in the first */
@@ -34,6 +34,8 @@ struct state_role {
     int32_t running; /* process that plays it; 0: nobody */
     uint32_t end;    /* enum rs_end */
     uint64_t restart_at, ready_at, died_at, restarts, hangs, last_gap_ns;
+    struct program program;
+    struct update update; /* its pointer means nothing */
 };
 
 struct state_app {

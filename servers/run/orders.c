@@ -158,6 +158,11 @@ static void handle(struct run *run, const struct rs_message *m, int *fds)
         run->standby.take = true;
         return;
     }
+    if (m->op == RS_HANDOVER) {
+        if (run->started)
+            run->heir = m->pid;
+        return;
+    }
     if (m->op == RS_FELLOW) {
         if (!run->started && fds[0] >= 0 && fds[1] >= 0) {
             standby_fellow(&run->standby, m, fds[0], fds[1]);

@@ -322,6 +322,9 @@ static int loop(struct run *run)
     while (!run->stop) {
         unsigned n = 0;
 
+        if (run->heir != 0) /* nothing is half done here */
+            standby_hand_over(&run->standby, run->heir);
+
         for (unsigned i = 0; i < run->count; i++) {
             struct component *c = run->component[i];
             const unsigned items = component_turn(c, now);
@@ -357,6 +360,7 @@ static bool stand_by(struct run *run)
     struct standby *s = &run->standby;
 
     run_tell_rs(run, (struct rs_message){.op = RS_STANDING, .arg = REGION_LAYOUT_VERSION});
+    run->woken_ns = run_clock(CLOCK_MONOTONIC); /* it may be our turn before we sleep */
     for (;;) {
         /* before the messages, so that none is slept over */
         const uint32_t generation = load_acquire(&s->role->generation);

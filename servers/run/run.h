@@ -27,6 +27,7 @@ struct run {
     int epoll;
     int bell;        /* our eventfd */
     uint64_t mapped; /* newest announcement of rs that was handled, by whichever component */
+    uint32_t heir;   /* the spare that rs wants to run in our place; 0: none */
     bool started, stop;
     bool standing;     /* we are, or were, a spare */
     uint64_t woken_ns; /* from our sleep as a spare */

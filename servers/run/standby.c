@@ -5,6 +5,7 @@
 #include "standby.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
@@ -26,7 +27,7 @@ enum standby_verdict standby_decide(const struct standby *s, uint32_t lock, uint
 {
     if (s->take)
         return STANDBY_TAKE_ALL;
-    if ((lock & FUTEX_OWNER_DIED) == 0)
+    if ((lock & FUTEX_OWNER_DIED) == 0 && lock != (s->self | FUTEX_WAITERS))
         return STANDBY_SLEEP;
     for (unsigned i = 0; i < FELLOWS; i++)
         if (s->fellow[i].pid != 0 && s->fellow[i].running && s->fellow[i].epoch == epoch)
@@ -131,6 +132,14 @@ void standby_register(struct standby *s)
 void standby_own(struct standby *s)
 {
     shm_store_release(&s->block->lock, s->self | FUTEX_WAITERS);
+}
+
+void standby_hand_over(struct standby *s, uint32_t heir)
+{
+    /* Our last store: all before it is the heir's. */
+    shm_store_release(&s->block->lock, heir | FUTEX_WAITERS);
+    syscall(SYS_futex, &s->block->lock, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    _exit(0);
 }
 
 void standby_sleep(const struct standby *s, uint32_t lock, uint32_t generation)

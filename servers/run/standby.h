@@ -17,6 +17,9 @@
  * this answer stays. If not, somebody else is at it, and it sleeps again,
  *   4. reads all that rs has sent, and raises the epoch.
  *
+ * When the one that runs hands over in peace it puts the id of its heir there instead; to the heir
+ * this is the same as the mark, to the others it is nothing.
+ *
  * So there is at most one that writes, whatever the word said (tests/model/takeover.pml); that
  * somebody takes over is up to rs, which sees the death by itself and sends RS_TAKE, then starts
  * afresh.
@@ -66,6 +69,8 @@ void standby_fellow(struct standby *s, const struct rs_message *m, int pidfd, in
 void standby_register(struct standby *s);
 /* For the first of all, and for one that rs starts afresh: nobody else is left. */
 void standby_own(struct standby *s);
+/* Makes the spare whose thread id is `heir` the owner, wakes all, and exits. */
+void standby_hand_over(struct standby *s, uint32_t heir) __attribute__((noreturn));
 /* Sleeps until the lock or the generation is not what it was. */
 void standby_sleep(const struct standby *s, uint32_t lock, uint32_t generation);
 /* One attempt, steps 1 to 3. True: we are the one that runs, and have not stored anything yet. */
