@@ -170,6 +170,8 @@ static int recover(struct driver *d)
         if (owner == FRAME_RX || owner == FRAME_FILL || owner == FRAME_TX) {
             driver_frame_begin(d, n);
             owner = (uint8_t)d->dev->salvage(d, n);
+            if (owner == FRAME_OUT && (d->c->start & START_COLD))
+                owner = FRAME_FREE; /* what it holds is not looked at any more */
             if (owner == FRAME_OUT) {
                 d->count_fill++;
                 found = (int)n;
@@ -430,6 +432,7 @@ static unsigned work(struct component *c, uint64_t now)
     driver_publish(d);
     n += transmit(d);
 
+    __atomic_store_n(&c->block->excused, d->tx_blocked || d->device_error, __ATOMIC_RELAXED);
     uint64_t *counter = c->block->counter;
     counter[DRIVER_COUNT_FREE] = d->nfree;
     counter[DRIVER_COUNT_FILL] = d->count_fill;

@@ -196,6 +196,7 @@ int chan_rx_attach(struct chan_rx *rx, const struct region *own, const struct re
         return -EPROTO;
     rx->generation = load_acquire(&rx->in->generation);
     rx->head = rx->released = rx->tail = load_acquire(&rx->in->head);
+    rx->cold = load_relaxed(&rx->block->cold) != 0 ? load_acquire(&rx->out->tail) : 0;
     return 0;
 }
 
@@ -254,7 +255,8 @@ bool chan_rx_keep(const struct chan_rx *rx, uint64_t now, const void *payload, s
         {payload, payload != NULL ? len : 0},
     };
 
-    return quarantine_keep(rx->own, chan_rx_item(rx), now, part, 2);
+    /* Of what is dropped because it waited at a cold start nobody learns anything. */
+    return rx->head >= rx->cold && quarantine_keep(rx->own, chan_rx_item(rx), now, part, 2);
 }
 
 void chan_rx_release(struct chan_rx *rx)
@@ -277,4 +279,27 @@ bool chan_rx_pending(struct chan_rx *rx)
     if (theirs != rx->generation)
         return (int32_t)(theirs - rx->generation) > 0;
     return rx->asked || rx->head != rx->tail || load_acquire(&rx->out->tail) != rx->head;
+}
+
+uint64_t chan_rx_waiting(const struct region_map *map, const struct region *own, server_id self)
+{
+    const struct region_header *h = (const struct region_header *)own->base;
+    const struct wiring_entry *dir = (const struct wiring_entry *)(h + 1);
+    unsigned number = 0;
+
+    for (uint32_t i = 0; i < h->dir_count; i++) {
+        const struct wiring_entry *e = &dir[i];
+        struct wiring_entry out;
+
+        if (e->role != WIRING_IN)
+            continue;
+        number++; /* as chan_rx_attach() counts */
+        const struct region *peer = &map->entry[REGION_OF_SERVER(e->peer)];
+        if (!wiring_read(peer, WIRING_OUT, e->what, self, &out))
+            continue;
+        const uint64_t head = load_relaxed(&((struct chan_in *)(own->base + e->off))->head);
+        if (load_acquire(&((const struct chan_out *)(peer->base + out.off))->tail) != head)
+            return item_slot(number, head);
+    }
+    return 0;
 }

@@ -94,6 +94,7 @@ struct chan_rx {
     struct bell *bell; /* producer's, for `want` */
     const struct region *own;
     struct server_block *block;
+    uint64_t cold; /* what waited here at a cold start lies below this index */
     uint64_t head; /* private: next to look at */
     uint64_t released;
     uint64_t tail; /* cached copy of out->tail */
@@ -151,10 +152,11 @@ static inline uint64_t chan_rx_item(const struct chan_rx *rx)
 {
     return item_slot(rx->number, rx->head);
 }
-/* Did the slot that peek returned bring down predecessors again and again? Then it is dropped. */
+/* Did the slot that peek returned bring down predecessors again and again, or did it wait at a cold
+ * start? Then it is dropped. */
 static inline bool chan_rx_condemned(const struct chan_rx *rx)
 {
-    return item_condemned(rx->block, chan_rx_item(rx));
+    return rx->head < rx->cold || item_condemned(rx->block, chan_rx_item(rx));
 }
 /* Before such a slot is passed: keeps a copy of it, and of the payload that it names, if any.
  * False: a predecessor did. */
@@ -165,6 +167,9 @@ static inline void chan_rx_next(struct chan_rx *rx)
 }
 /* Publishes the head: every item passed with chan_rx_next() is finished, its outputs published. */
 void chan_rx_release(struct chan_rx *rx);
+/* The first item that waits in any input of the server whose region `own` is; 0: none. What a server
+ * that took turns and no item is blamed for. */
+uint64_t chan_rx_waiting(const struct region_map *map, const struct region *own, server_id self);
 /* Is there work? Looks at the producer's tail; the re-check before sleeping. */
 bool chan_rx_pending(struct chan_rx *rx);
 

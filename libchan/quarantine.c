@@ -30,24 +30,27 @@ static struct server_suspect *oldest(struct server_block *b)
     struct server_suspect *o = &b->suspect[0];
 
     for (unsigned i = 1; i < SERVER_SUSPECTS; i++)
-        if (b->suspect[i].last < o->last)
+        if (b->suspect[i].item == 0 ||
+            (o->item != 0 && (int32_t)(b->suspect[i].last - o->last) < 0))
             o = &b->suspect[i];
     return o;
 }
 
 void quarantine_accuse(struct server_block *b, uint64_t item, uint64_t now)
 {
-    const uint32_t seconds = (uint32_t)(now / 1000000000ull) + 1; /* 0: never */
+    const uint32_t ms = (uint32_t)(now / 1000000ull);
     struct server_suspect *s = find(b, item);
 
     if (s == NULL) {
         s = oldest(b);
         shm_store(&s->times, 0u);
         shm_store(&s->item, item);
-    } else if (seconds - s->last > QUARANTINE_FORGET_S) {
+    } else if (ITEM_KIND(item) == ITEM_RECORD && ms - s->last > QUARANTINE_FORGET_MS) {
+        /* A connection is worked on all the time: that it was in progress says little, unless that
+         * happens at once whenever it is touched. All other items are new. */
         shm_store(&s->times, 0u);
     }
-    shm_store(&s->last, seconds);
+    shm_store(&s->last, ms);
     shm_store(&s->times, s->times + 1);
     if (s->times >= QUARANTINE_TIMES)
         shm_store(&b->condemned, b->condemned + 1);

@@ -23,7 +23,7 @@
 
 enum {
     QUARANTINE_TIMES = 3,       /* take-overs with fault or hang until the item is dropped */
-    QUARANTINE_FORGET_S = 3600, /* suspicion of a connection that has lived on for so long ends */
+    QUARANTINE_FORGET_MS = 400, /* an ITEM_RECORD that has lived on for so long is trusted again */
     QUARANTINE_COPIES = 16,     /* the last ones are kept */
     QUARANTINE_BYTES = 2048     /* of each */
 };

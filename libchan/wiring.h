@@ -83,7 +83,7 @@ _Static_assert(sizeof(struct wiring_entry) == 32, "wiring entry");
 struct server_suspect {
     uint64_t item;
     uint32_t times; /* take-overs with fault or hang */
-    uint32_t last;  /* when it was blamed last: seconds of CLOCK_MONOTONIC, plus 1; 0: never */
+    uint32_t last;  /* when it was blamed last; ms of CLOCK_MONOTONIC, low half */
 };
 enum { SERVER_SUSPECTS = 7 };
 
@@ -124,7 +124,9 @@ struct server_block {
     /* lines 2 and 3: quarantine (kept over restarts) */
     uint32_t condemned; /* 0: no suspect has ever reached QUARANTINE_TIMES */
     uint32_t dropped;   /* items dropped for it */
-    uint64_t reserved1;
+    uint32_t excused;   /* 1: inputs may wait although it lives: connections are being taken over,
+                         * the device takes nothing (recovery/rs/hang.h) */
+    uint32_t cold;      /* 1: this incarnation drops what waited when it began */
     struct server_suspect suspect[SERVER_SUSPECTS];
     /* line 4: for spares. Of a process's components only the first one's is used. */
     uint32_t lock; /* robust futex: thread id of the one that runs; servers/run/standby.h */

@@ -56,7 +56,8 @@ enum rs_op {
     RS_APP_DONE = 36,   /* tcp, udp: nothing refers to application `arg` any more */
     RS_STANDING = 37,   /* the spare sleeps; arg: REGION_LAYOUT_VERSION */
     RS_TAKEN = 38, /* the spare has taken over: its epoch is raised; arg: how the predecessor ended
-                      (enum rs_end); request_id: epoch; time_ns: when it woke */
+                      (enum rs_end); id: 1 if anything was in progress then; request_id: epoch;
+                      time_ns: when it woke */
 };
 
 enum rs_end {
@@ -64,6 +65,13 @@ enum rs_end {
     END_KILLED = 1,
     END_FAULT = 2,
     END_HANG = 3
+};
+
+/* How a successor is to start, when those before it could not live (recovery/rs/policy.h). */
+enum rs_start {
+    START_FRUGAL = 1, /* without state that it can do without */
+    START_COLD = 2,   /* without anything but what applications would miss: sockets that are bound
+                         and listeners stay, connections are reset, what waits is dropped */
 };
 
 struct rs_message {
@@ -89,7 +97,7 @@ _Static_assert(sizeof(struct rs_message) == 64, "rs_message");
 /* What rs says about each role without being asked, by the server_id of its first component. */
 struct rs_role {
     uint32_t generation; /* futex: raised when there are messages that spares should read */
-    uint32_t reserved;
+    uint32_t start;      /* enum rs_start: how a successor is to start, spare or not */
     uint64_t hung_epoch; /* rs kills, or has killed, this incarnation for a hang */
     uint8_t pad[48];
 };

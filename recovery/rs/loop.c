@@ -104,8 +104,7 @@ static void timers(struct rs *rs, uint64_t now)
     spare_timers(rs, now);
     update_timers(rs, now);
     if (now >= rs->hang_at && !rs->stopping) {
-        watchdog_look(rs, now);
-        rs->hang_at = now + HANG_PERIOD_NS;
+        rs->hang_at = watchdog_look(rs, now);
     }
     if (now >= rs->leavers_at)
         app_leavers(rs, now);

@@ -178,28 +178,46 @@ static int create_server(struct rs *rs, server_id id)
     return 0;
 }
 
-/* Neighbours (whose bells a server gets) and inputs (for the hang detector), from the directory
+/* The queue on edge `e` from `from` to `to`, as both directories have it. False: there is none. */
+static bool find_queue(const struct server *from, const struct server *to, enum edge e,
+                       server_id from_id, server_id to_id, struct queue *q)
+{
+    const struct wiring_entry *out = wiring_find(&from->map, WIRING_OUT, e, to_id);
+    const struct wiring_entry *in = wiring_find(&to->map, WIRING_IN, e, from_id);
+
+    if (out == NULL || in == NULL)
+        return false;
+    *q = (struct queue){
+        .out = (const struct chan_out *)(from->map.base + out->off),
+        .in = (const struct chan_in *)(to->map.base + in->off),
+        .slots = out->count,
+    };
+    return true;
+}
+
+/* Neighbours (whose bells a server gets) and queues (for the hang detector), from the directory
  * that was just written. */
 static void find_neighbours(struct rs *rs, server_id id)
 {
+    enum { QUEUES = sizeof rs->server[0].input / sizeof rs->server[0].input[0] };
     struct server *s = &rs->server[id];
 
     for (unsigned peer = 0; peer < RS_SERVERS; peer++) {
-        if (!rs->server[peer].used || peer == id)
+        const struct server *o = &rs->server[peer];
+        if (!o->used || peer == id)
             continue;
         for (unsigned e = EDGE_NONE + 1; e < EDGES; e++) {
-            const struct wiring_entry *in = wiring_find(&s->map, WIRING_IN, e, (server_id)peer);
-            const struct wiring_entry *out = wiring_find(&s->map, WIRING_OUT, e, (server_id)peer);
-            if (in != NULL || out != NULL)
+            struct queue q;
+            if (find_queue(o, s, e, (server_id)peer, id, &q)) {
                 s->neighbours[peer / 64] |= 1ull << (peer % 64);
-            const struct wiring_entry *theirs =
-                wiring_find(&rs->server[peer].map, WIRING_OUT, e, id);
-            if (in == NULL || theirs == NULL || s->inputs == sizeof s->input / sizeof s->input[0])
-                continue;
-            s->input[s->inputs++] = (struct input){
-                .in = (const struct chan_in *)(s->map.base + in->off),
-                .out = (const struct chan_out *)(rs->server[peer].map.base + theirs->off),
-            };
+                if (s->inputs < QUEUES)
+                    s->input[s->inputs++] = q;
+            }
+            if (find_queue(s, o, e, id, (server_id)peer, &q)) {
+                s->neighbours[peer / 64] |= 1ull << (peer % 64);
+                if (s->outputs < QUEUES)
+                    s->output[s->outputs++] = q;
+            }
         }
     }
 }

@@ -208,10 +208,11 @@ struct application {
     bool done[2]; /* tcp, udp have let go */
 };
 
-/* One input queue of a server, for the hang detector. */
-struct input {
+/* A queue of a server, at either end, for the hang detector. */
+struct queue {
     const struct chan_in *in;
     const struct chan_out *out;
+    uint64_t slots;
 };
 
 struct server {
@@ -220,8 +221,8 @@ struct server {
     struct region map; /* read-only */
     const struct server_block *block;
     struct process *process;
-    struct input input[64];
-    unsigned inputs;
+    struct queue input[64], output[64];
+    unsigned inputs, outputs;
     uint64_t neighbours[RS_SERVERS / 64 + 1]; /* bit set: shares an edge */
     int device[RS_DEVICE_FDS];
     unsigned devices;
@@ -322,9 +323,9 @@ struct incarnation *server_beget(struct rs *rs, struct process *p, const struct 
                                  uint64_t now, bool spare);
 /* Tells it all that there is, but RS_START or RS_STANDBY. */
 void server_tell_all(struct rs *rs, struct incarnation *who);
-/* The one that ran has ended: counts it, asks the policy. */
+/* The one that ran has ended: counts it, asks the policy. `item`: something was in progress. */
 struct policy_action server_ended(struct process *p, const struct incarnation *who, enum rs_end end,
-                                  uint64_t now);
+                                  bool item, uint64_t now);
 /* Is component `id` in a process that could take messages? */
 static inline struct process *server_process(struct rs *rs, server_id id)
 {
@@ -383,8 +384,8 @@ void update_timers(struct rs *rs, uint64_t now);
 uint64_t update_deadline(const struct rs *rs);
 
 /* --- watchdog.c --- */
-/* Looks at every running server; kills the hung. */
-void watchdog_look(struct rs *rs, uint64_t now);
+/* Looks at every running server; kills the hung. Returns when to look again. */
+uint64_t watchdog_look(struct rs *rs, uint64_t now);
 /* user+system time and run delay, ns; and the state letter. 0 or -errno. */
 int watchdog_process(pid_t pid, struct hang_sample *s);
 

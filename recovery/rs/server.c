@@ -313,6 +313,7 @@ static void on_ready(struct rs *rs, struct incarnation *who, const struct rs_mes
     if (m->map_generation <= who->sent)
         who->acked = m->map_generation;
     policy_step(&p->policy, POLICY_READY, END_NONE, now);
+    shm_store(&p->shared->start, 0u); /* it lives: whoever comes after it may start as usual */
     if (p->died_at != 0) { /* else it was there all the time, and only we are new */
         p->last_gap_ns = now - p->died_at;
         log_say(LOG_NOTICE, p->name, "is back after %.2f ms (process %d)",
@@ -455,11 +456,27 @@ static enum rs_end how(const struct incarnation *who, const siginfo_t *info, cha
     }
 }
 
-struct policy_action server_ended(struct process *p, const struct incarnation *who, enum rs_end end,
-                                  uint64_t now)
+/* Was anything in progress? */
+static bool had_item(const struct rs *rs, const struct process *p)
 {
+    for (unsigned i = 0; i < p->components; i++)
+        if (load_relaxed(&rs->server[p->id[i]].block->in_progress) != 0)
+            return true;
+    return false;
+}
+
+struct policy_action server_ended(struct process *p, const struct incarnation *who, enum rs_end end,
+                                  bool item, uint64_t now)
+{
+    p->policy.item = item;
     struct policy_action a = policy_step(&p->policy, POLICY_DEATH, end, now);
 
+    /* A spare that is faster than we are has looked there before: then the next one does as it
+     * says. */
+    shm_store(&p->shared->start, (uint32_t)a.start);
+    if (a.start != 0)
+        log_say(LOG_WARNING, p->name, "cannot live; from now on it is started %s",
+                a.start & START_COLD ? "cold" : "without optional state");
     p->end = end;
     p->died_at = who->killed_at != 0 ? who->killed_at : now;
     p->restart_at = a.at;
@@ -472,7 +489,7 @@ struct policy_action server_ended(struct process *p, const struct incarnation *w
 static bool bereaved(struct rs *rs, struct process *p, const struct incarnation *who,
                      enum rs_end end, uint64_t now)
 {
-    struct policy_action a = server_ended(p, who, end, now);
+    struct policy_action a = server_ended(p, who, end, had_item(rs, p), now);
 
     p->running = NULL;
     p->state = PROCESS_WAITING;

@@ -224,7 +224,7 @@ void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message
         else if (before->handing && who == p->update.heir && end == END_KILLED)
             end = END_NONE;
         before->handed = end == END_NONE;
-        server_ended(p, before, end, now);
+        server_ended(p, before, end, m->id != 0, now);
         before->state = INCARNATION_ENDING;
         server_kill(before, false);
     }

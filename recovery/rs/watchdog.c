@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static ssize_t read_file(const char *path, char *text, size_t size)
@@ -43,28 +44,52 @@ int watchdog_process(pid_t pid, struct hang_sample *s)
     return 0;
 }
 
-/* Work waits for this server: a queue is not empty, or it says so itself. */
-static bool has_work(const struct server *s)
+/* Stopped by a signal since the last look, and still so? The kernel tells a parent, for the price
+ * of one call; an rs that has adopted its servers is not told, and finds out when they have work.
+ */
+static bool is_stopped(const struct incarnation *who)
 {
-    if (load_relaxed(&s->block->pending) != 0)
-        return true;
-    for (unsigned i = 0; i < s->inputs; i++)
-        if (load_relaxed(&s->input[i].out->tail) != load_relaxed(&s->input[i].in->head))
-            return true;
-    return false;
+    struct hang_sample s = {0};
+    siginfo_t info = {0};
+
+    return waitid(P_PIDFD, (id_t)who->pidfd.fd, &info, WSTOPPED | WNOHANG) == 0 &&
+           info.si_pid != 0 && watchdog_process(who->pid, &s) == 0 && s.state == 'T';
 }
 
-static void look_at(struct rs *rs, struct incarnation *who, uint64_t now)
+/* Adds what one component shows. */
+static void sample_component(const struct server *c, struct hang_sample *s)
+{
+    for (unsigned i = 0; i < c->inputs; i++) {
+        const uint64_t head = load_relaxed(&c->input[i].in->head);
+
+        s->waiting |= load_relaxed(&c->input[i].out->tail) != head;
+        s->moved += head;
+    }
+    for (unsigned i = 0; i < c->outputs; i++) {
+        const uint64_t tail = load_relaxed(&c->output[i].out->tail);
+
+        /* Whoever produces nothing for a living consumer soon finds its outputs empty. */
+        s->excused |= tail - load_relaxed(&c->output[i].in->head) > c->output[i].slots / 2;
+        s->moved += tail;
+    }
+    s->work |= load_relaxed(&c->block->pending) != 0;
+    s->asleep &= load_relaxed(&c->block->asleep) != 0;
+    s->turns += load_relaxed(&c->block->turns);
+}
+
+static void look_at(struct rs *rs, struct incarnation *who, bool excused, uint64_t now)
 {
     const struct process *p = who->process;
-    struct hang_sample s = {.work = who->acked < who->sent, .asleep = true};
+    struct hang_sample s = {.asleep = true, .excused = excused};
 
-    for (unsigned i = 0; i < p->components; i++) {
-        const struct server *c = &rs->server[p->id[i]];
-        s.work |= has_work(c);
-        s.asleep &= load_relaxed(&c->block->asleep) != 0;
-        s.turns += load_relaxed(&c->block->turns);
+    if (is_stopped(who)) {
+        server_kill(who, true);
+        log_say(LOG_ERR, p->name, "process %d was stopped by a signal, killed it", who->pid);
+        return;
     }
+    for (unsigned i = 0; i < p->components; i++)
+        sample_component(&rs->server[p->id[i]], &s);
+    s.work |= s.waiting || who->acked < who->sent;
     if (hang_suspicious(&who->hang, &s) && watchdog_process(who->pid, &s) < 0)
         return; /* just dead: the pidfd says so */
     switch (hang_step(&who->hang, &s, now)) {
@@ -78,18 +103,44 @@ static void look_at(struct rs *rs, struct incarnation *who, uint64_t now)
         break;
     }
     case HANG_KILL:
-        log_say(LOG_ERR, p->name, "process %d has work and takes no turn (state %c), killing it",
-                who->pid, s.state);
-        server_kill(who, true);
+        server_kill(who, true); /* first: what is said may wait */
+        if (who->hang.suspect || s.state != 0)
+            log_say(LOG_ERR, p->name, "process %d has work and takes no turn (state %c), killed it",
+                    who->pid, s.state);
+        else
+            log_say(LOG_ERR, p->name, "process %d takes turns and nothing moves, killed it",
+                    who->pid);
         break;
     }
 }
 
-void watchdog_look(struct rs *rs, uint64_t now)
+static bool is_running(const struct process *p)
 {
+    return p->state == PROCESS_RUNNING && p->running != NULL && !p->running->hung;
+}
+
+/* Somebody waits for this one with good reason: it is away, suspected, or excused itself. */
+static bool keeps_others_waiting(const struct rs *rs, const struct process *p)
+{
+    if (!is_running(p) || p->running->hang.suspect)
+        return true;
+    for (unsigned i = 0; i < p->components; i++)
+        if (load_relaxed(&rs->server[p->id[i]].block->excused) != 0)
+            return true;
+    return false;
+}
+
+uint64_t watchdog_look(struct rs *rs, uint64_t now)
+{
+    bool excused = false, suspected = false;
+
+    for (unsigned i = 0; i < rs->processes; i++)
+        excused |= keeps_others_waiting(rs, &rs->process[i]);
     for (unsigned i = 0; i < rs->processes; i++) {
-        struct incarnation *running = rs->process[i].running;
-        if (rs->process[i].state == PROCESS_RUNNING && running != NULL && !running->hung)
-            look_at(rs, running, now);
+        if (!is_running(&rs->process[i]))
+            continue;
+        look_at(rs, rs->process[i].running, excused, now);
+        suspected |= hang_suspected(&rs->process[i].running->hang);
     }
+    return now + (suspected ? HANG_CLOSE_NS : HANG_PERIOD_NS);
 }

@@ -152,11 +152,38 @@ static void sweep_buffers(struct ip *ip)
     }
 }
 
+/* What packets can do without: neighbours are asked again, senders repeat their fragments. */
+static void forget_optional(struct ip *ip)
+{
+    shm_zero(ip->shm->arp, sizeof ip->shm->arp);
+    for (unsigned i = 0; i < REASM_CONTEXTS; i++)
+        shm_store(&ip->shm->reasm[i].state, (uint32_t)REASM_FREE);
+}
+
+/* Every packet in our hands is dropped, and its frame or chain goes back. */
+static void drop_all(struct ip *ip)
+{
+    for (uint32_t i = 0; i < ip->pending_slots; i++) {
+        struct ip_pending *e = &ip->pending[i];
+
+        if (e->seq == 0)
+            continue;
+        count(ip, IP_C_RECOVERED_DROPS);
+        chain_complete(ip, &e->packet);
+        shm_store(&e->seq, 0ull);
+    }
+    ip_drop_held(ip, ip->question.published);
+}
+
 void ip_recover(struct ip *ip, uint64_t now)
 {
     if (ip->shm->version != IP_STATE_VERSION)
         initialise(ip);
+    if (ip->c->start & START_FRUGAL)
+        forget_optional(ip);
     check_indices(ip);
+    if (ip->c->start & START_COLD)
+        drop_all(ip);
     check_pending(ip);
     check_reassembly(ip, now);
     sweep_buffers(ip);

@@ -204,7 +204,26 @@ static void raise_epoch(struct component *c, uint64_t now)
     shm_store(&c->block->pid, (uint32_t)getpid());
     shm_store(&c->block->started_ns, now);
     shm_store(&c->block->pending, 1u);
+    shm_store(&c->block->excused, 0u);
+    shm_store(&c->block->cold, c->start & START_COLD ? 1u : 0u); /* before queues are attached */
     shm_store_release(&c->block->map_generation, ((struct run *)c->host)->mapped);
+}
+
+/* What the predecessor worked on, if it faulted or hung, is under suspicion. */
+static void blame(struct component *c, uint64_t now)
+{
+    char name[80];
+
+    if (c->predecessor == END_HANG && load_relaxed(&c->block->in_progress) == 0)
+        item_begin(c->block, chan_rx_waiting(c->map, c->own, c->id));
+    const uint64_t item = load_relaxed(&c->block->in_progress);
+    quarantine_blame(c->block, c->predecessor, now);
+    const unsigned times = item != 0 ? quarantine_count(c->block, item) : 0;
+    if (times == 0)
+        return;
+    item_print(item, name, sizeof name);
+    say(c, LOG_WARNING, "the one before worked on %s when it ended, %u times now%s", name, times,
+        times >= QUARANTINE_TIMES ? ": it is dropped" : "");
 }
 
 static int begin(struct component *c, uint64_t now)
@@ -213,7 +232,7 @@ static int begin(struct component *c, uint64_t now)
         say(c, LOG_ERR, "built without recovery: nothing was kept for a successor");
         return -ENOTSUP;
     }
-    quarantine_blame(c->block, c->predecessor, now);
+    blame(c, now);
     int rc = c->ops->start(c, now);
     if (rc < 0) {
         say(c, LOG_ERR, "cannot start: %s", strerror(-rc));
@@ -419,11 +438,18 @@ static int enter(struct run *run, unsigned kinds, const void *stack_top)
 
 static int start_components(struct run *run, uint64_t now)
 {
-    for (unsigned i = 0; i < run->count; i++)
+    const uint32_t start = load_relaxed(&run->standby.role->start);
+    bool item = false;
+
+    for (unsigned i = 0; i < run->count; i++) {
+        run->component[i]->start = start;
         raise_epoch(run->component[i], now);
+        item |= load_relaxed(&run->component[i]->block->in_progress) != 0;
+    }
     if (run->standing)
         run_tell_rs(run, (struct rs_message){.op = RS_TAKEN,
                                              .arg = run->component[0]->predecessor,
+                                             .id = item,
                                              .request_id = run->component[0]->epoch,
                                              .time_ns = run->woken_ns});
     for (unsigned i = 0; i < run->count; i++) {

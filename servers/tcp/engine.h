@@ -619,7 +619,8 @@ bool tcp_quarantine_judge(struct tcp *t, const struct packet *p);
 /* Is the segment at the head of the queue from ip to be passed over? */
 static inline bool tcp_quarantine_drops(struct tcp *t, const struct packet *p)
 {
-    return t->c->block->condemned != 0 && tcp_quarantine_judge(t, p);
+    return (t->c->block->condemned != 0 || t->rx_ip.head < t->rx_ip.cold) &&
+           tcp_quarantine_judge(t, p);
 }
 
 #endif

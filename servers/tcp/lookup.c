@@ -60,7 +60,8 @@ void tcp_lookup_begin(struct tcp *t, uint64_t elements)
     t->index_old = (struct tcp_table){0};
     t->index_used = 0;
     t->index_at = 0;
-    if ((uint32_t)(w >> 32) == ~state && shift >= 1 && shift <= most && state < 2 * GROWING) {
+    if (!(t->c->start & START_FRUGAL) && (uint32_t)(w >> 32) == ~state && shift >= 1 &&
+        shift <= most && state < 2 * GROWING) {
         t->index_shift = shift;
         t->index_now = table(t, shift);
         if (state & GROWING)

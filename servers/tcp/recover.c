@@ -25,6 +25,7 @@ void tcp_recover_begin(struct tcp *t)
     t->used = tcp_record_load_used(t);
     tcp_record_store_used(t);
     t->walked = false;
+    __atomic_store_n(&t->c->block->excused, 1, __ATOMIC_RELAXED); /* segments may have to wait */
     t->n_free = 0;
     /* Our predecessor may have sent cookies (syn.c). */
     t->cookies_until = t->c->epoch > 1 ? t->now + 120 * SEC : 0;
@@ -228,7 +229,7 @@ static void settle(struct tcp *t, struct tcp_conn *k)
 static void rtt_hint(struct tcp *t, struct tcp_conn *k)
 {
     const struct sock_info *i = tcp_app_info(t, k->r.app, k->r.slot);
-    uint64_t rtt = i != NULL ? i->rtt * 1000ull : 0;
+    uint64_t rtt = i != NULL && !(t->c->start & START_FRUGAL) ? i->rtt * 1000ull : 0;
     if (rtt != 0 && rtt < t->cfg->tcp_rto_max_ms * MSEC)
         tcp_rtt_sample(t, k, rtt);
 }
@@ -361,19 +362,23 @@ static void recover_bad(struct tcp *t, struct tcp_conn *k)
     fail(t, k, true);
 }
 
-/* Work on this one brought our predecessors down. It is reset alone, as one that fails its check.
+/* Work on this one brought our predecessors down, or this is a cold start and it is a connection.
+ * It is reset alone, as one that fails its check.
  * If that brings us down as well, not even that is tried: its record is forgotten. True: done. */
 static bool condemned(struct tcp *t, struct tcp_conn *k)
 {
     const unsigned times = item_times(t->c->block, tcp_conn_item(k));
-    if (times < QUARANTINE_TIMES ||
+    const bool cold = (t->c->start & START_COLD) && k->r.kind == TCP_KIND_CONN;
+    if ((times < QUARANTINE_TIMES && !cold) ||
         (times < 2 * QUARANTINE_TIMES && k->r.kind == TCP_KIND_CONN && k->r.state == TCP_CLOSED))
         return false; /* a closed one was reset, and its application reads the reason */
-    const struct item_part part = {&t->shm[k->idx], sizeof t->shm[k->idx]};
-    quarantine_keep(t->c->own, tcp_conn_item(k), t->now, &part, 1);
-    tcp_count(t, TCP_C_QUARANTINED);
     tcp_conn_init(t, k);
-    keep_copy(t, k, TCP_FORENSIC_SUSPECT);
+    if (times >= QUARANTINE_TIMES) {
+        const struct item_part part = {&t->shm[k->idx], sizeof t->shm[k->idx]};
+        quarantine_keep(t->c->own, tcp_conn_item(k), t->now, &part, 1);
+        tcp_count(t, TCP_C_QUARANTINED);
+        keep_copy(t, k, TCP_FORENSIC_SUSPECT);
+    }
     bool attached = times < 2 * QUARANTINE_TIMES && take_over(t, k) == 0;
     if (attached && k->r.kind == TCP_KIND_FREE) {
         into_free(t, k);
@@ -492,6 +497,7 @@ static void tell_bereaved(struct tcp *t, unsigned app)
 static void walk_ended(struct tcp *t)
 {
     t->walked = true;
+    __atomic_store_n(&t->c->block->excused, 0, __ATOMIC_RELAXED);
     tcp_reclaim_wake(t);
     tcp_lookup_walked(t);
     for (unsigned app = 0; t->lost_record && app < t->apps; app++)

@@ -86,6 +86,15 @@ void send_recover(struct udp *u)
         progress(u, m.sock, p.head.src_index, true);
         count(u, UDP_OUT_REPLAYED, 1);
     }
+    for (uint32_t i = 0; (u->c->start & START_COLD) && i < u->socks; i++) {
+        const struct sock *k = &u->sock[i];
+
+        if (!k->live)
+            continue;
+        const uint64_t end = load_acquire(&sock_up(u, k)->tx_end) & OFF_MASK;
+        if (end > sock_down(u, k)->tx_una && end - sock_down(u, k)->tx_una <= tx_size(k))
+            progress(u, i, end, true); /* waits to be sent, and brought us down perhaps */
+    }
 }
 
 /* A buffer that nobody refers to and that this batch has not taken; UINT32_MAX: none. */

@@ -122,6 +122,7 @@ int host_start(struct component *c, uint64_t now, enum rs_end predecessor)
     shm_store_release(&c->block->epoch, c->epoch);
     if (c->page != NULL)
         shm_store_release(&c->page->epoch, c->epoch);
+    shm_store(&c->block->cold, c->start & START_COLD ? 1u : 0u);
     quarantine_blame(c->block, predecessor, now);
     return c->ops->start(c, now);
 }

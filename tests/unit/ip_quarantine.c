@@ -137,6 +137,43 @@ static void question_is_blocked(void **state)
     assert_int_equal(arrived(), 1);
 }
 
+/* A packet at each place where one can wait: all go back to where they came from. */
+static void cold_start_drops_all_and_leaks_nothing(void **state)
+{
+    struct packet p;
+
+    (void)state;
+    segment_comes(1);
+    world_tcp_send(w, PEER, 81, 1000, 3, 1, 100, 0);
+    component_turn(w->ip, w->now); /* both are questions now */
+    segment_comes(2);
+    world_tcp_send(w, PEER, 81, 1100, 4, 1, 100, 0);
+    target = w->ip;
+    w->ip->start = START_FRUGAL | START_COLD;
+    w->ip->block->cold = 1;
+    successor(END_FAULT);
+    w->ip->start = 0;
+    w->ip->block->cold = 0;
+    world_run(w);
+    assert_int_equal(returned(), 2);
+    assert_int_equal(arrived(), 0);
+    assert_int_equal(world_tcp_done(w, 3), 1);
+    assert_int_equal(world_tcp_done(w, 4), 1);
+    assert_false(wiring_block(world_region(w, IP))->dropped);
+    while (world_take(&w->driver[0].from_ip, &p))
+        assert_int_not_equal(get16(p.hdr + 12), ETH_IPV4);
+    /* The neighbour is asked for again, and all is as before. */
+    segment_comes(3);
+    world_tcp_send(w, PEER, 81, 1200, 5, 1, 100, 0);
+    world_introduce(w, PEER, peer_mac);
+    world_run(w);
+    assert_int_equal(arrived(), 1);
+    bool sent = false;
+    while (world_take(&w->driver[0].from_ip, &p))
+        sent |= get16(p.hdr + 12) == ETH_IPV4 && p.chain == 5;
+    assert_true(sent);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +181,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(verdict_is_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(packet_to_send_is_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(question_is_blocked, setup, teardown),
+        cmocka_unit_test_setup_teardown(cold_start_drops_all_and_leaks_nothing, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,7 +91,7 @@ static void items_that_fault_in_turn_are_all_caught(void **state)
     (void)state;
     for (unsigned round = 0; round < 3; round++)
         for (unsigned i = 0; i < SERVER_SUSPECTS; i++)
-            die(item_slot(1, i), END_FAULT, NOW + round * SECOND);
+            die(item_slot(1, i), END_FAULT, NOW + round * SECOND + i * 1000000ull);
     for (unsigned i = 0; i < SERVER_SUSPECTS; i++)
         assert_true(item_condemned(b, item_slot(1, i)));
     /* one more takes the place of the one that was blamed longest ago */
@@ -101,16 +101,22 @@ static void items_that_fault_in_turn_are_all_caught(void **state)
     assert_false(item_condemned(b, item_slot(1, 1)));
 }
 
-static void suspicion_ends(void **state)
+static void who_lives_on_is_trusted_again(void **state)
 {
-    const uint64_t item = item_numbered(ITEM_RECORD, 5, 77);
+    const uint64_t record = item_numbered(ITEM_RECORD, 5, 77), slot = item_slot(3, 9);
+    const uint64_t life = QUARANTINE_FORGET_MS * 1000000ull + 1000000ull;
 
     (void)state;
-    die(item, END_FAULT, NOW);
-    die(item, END_FAULT, NOW + SECOND);
-    die(item, END_FAULT, NOW + 2ull * QUARANTINE_FORGET_S * SECOND);
-    assert_int_equal(item_times(b, item), 0);
-    assert_int_equal(quarantine_count(b, item), 1);
+    for (unsigned i = 0; i < 10; i++)
+        die(record, END_FAULT, NOW + i * life);
+    assert_int_equal(quarantine_count(b, record), 1);
+    die(record, END_FAULT, NOW + 9 * life + 1);
+    die(record, END_FAULT, NOW + 9 * life + 2);
+    assert_true(item_condemned(b, record));
+    /* What is there once is suspected for as long as it is there. */
+    for (unsigned i = 0; i < 3; i++)
+        die(slot, END_FAULT, NOW + i * 3600 * SECOND);
+    assert_true(item_condemned(b, slot));
 }
 
 static void copies(void **state)
@@ -178,7 +184,7 @@ int main(void)
         cmocka_unit_test_setup(fault_without_item_blames_nobody, fresh),
         cmocka_unit_test_setup(one_death_is_blamed_once, fresh),
         cmocka_unit_test_setup(items_that_fault_in_turn_are_all_caught, fresh),
-        cmocka_unit_test_setup(suspicion_ends, fresh),
+        cmocka_unit_test_setup(who_lives_on_is_trusted_again, fresh),
         cmocka_unit_test(copies),
         cmocka_unit_test(names),
     };

@@ -66,7 +66,7 @@ static void kills_without_end_are_slowed_down(void **state)
 
 static void faults_are_delayed_more_and_more(void **state)
 {
-    static const uint64_t delay[] = {0, 1 * MS, 10 * MS, 100 * MS, 1 * S, 1 * S, 1 * S};
+    static const uint64_t delay[] = {0, 0, 0, 1 * MS, 10 * MS, 100 * MS, 1 * S, 1 * S, 1 * S};
     struct policy p = up_policy();
 
     (void)state;
@@ -74,15 +74,25 @@ static void faults_are_delayed_more_and_more(void **state)
         assert_int_equal(life(&p, i % 2 ? END_FAULT : END_HANG, 5 * MS), delay[i]);
 }
 
-static void a_settled_life_forgives(void **state)
+static void life_takes_faults_back(void **state)
 {
     struct policy p = up_policy();
 
     (void)state;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         life(&p, END_FAULT, 5 * MS);
-    assert_int_equal(life(&p, END_FAULT, POLICY_SETTLED_NS), 0);
-    assert_int_equal(life(&p, END_FAULT, POLICY_SETTLED_NS - 1), 1 * MS);
+    assert_int_equal(life(&p, END_FAULT, POLICY_FORGIVE_NS), 10 * MS);    /* would be 100 */
+    assert_int_equal(life(&p, END_FAULT, 2 * POLICY_FORGIVE_NS), 1 * MS); /* would be 100 */
+    assert_int_equal(life(&p, END_FAULT, 2 * POLICY_FORGIVE_NS), 0);
+    /* One that lives for so long between its faults is neither slowed down nor does it lose more.
+     */
+    for (int i = 0; i < 1000; i++) {
+        policy_step(&p, POLICY_READY, END_NONE, now);
+        now += POLICY_FORGIVE_NS;
+        struct policy_action a = policy_step(&p, POLICY_DEATH, END_FAULT, now);
+        assert_int_equal(a.at, now);
+        assert_int_equal(a.start, 0);
+    }
 }
 
 static void time_without_being_ready_does_not_forgive(void **state)
@@ -90,7 +100,8 @@ static void time_without_being_ready_does_not_forgive(void **state)
     struct policy p = up_policy();
 
     (void)state;
-    life(&p, END_FAULT, 5 * MS);
+    for (int i = 0; i < 3; i++)
+        life(&p, END_FAULT, 5 * MS);
     now += 2 * POLICY_SETTLED_NS; /* hung in its start */
     struct policy_action a = policy_step(&p, POLICY_DEATH, END_HANG, now);
     assert_int_equal(a.at - now, 1 * MS);
@@ -101,9 +112,101 @@ static void kills_between_faults_do_not_forgive(void **state)
     struct policy p = up_policy();
 
     (void)state;
-    assert_int_equal(life(&p, END_FAULT, 5 * MS), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(life(&p, END_FAULT, 5 * MS), 0);
     assert_int_equal(life(&p, END_KILLED, 5 * MS), 0);
     assert_int_equal(life(&p, END_FAULT, 5 * MS), 1 * MS);
+}
+
+/* --- steps --- */
+
+/* The start that the policy wants after so many faults. */
+static struct policy_action after(struct policy *p, unsigned faults)
+{
+    struct policy_action a = {0};
+
+    for (unsigned i = 0; i < faults; i++) {
+        policy_step(p, POLICY_READY, END_NONE, now);
+        now += MS;
+        a = policy_step(p, POLICY_DEATH, i % 2 ? END_FAULT : END_HANG, now);
+    }
+    return a;
+}
+
+static void faults_without_an_item_climb_the_ladder(void **state)
+{
+    struct policy p = up_policy();
+
+    (void)state;
+    assert_int_equal(after(&p, 4).start, 0);
+    assert_int_equal(after(&p, 1).start, START_FRUGAL);
+    assert_int_equal(after(&p, 2).start, START_FRUGAL);
+    assert_int_equal(after(&p, 1).start, START_FRUGAL | START_COLD);
+    /* for ever */
+    const struct policy_action a = after(&p, 1000);
+    assert_int_equal(a.what, POLICY_RESTART);
+    assert_int_equal(a.start, START_FRUGAL | START_COLD);
+    assert_int_equal(a.at - now, 1 * S);
+}
+
+static void faults_over_items_are_left_to_quarantine(void **state)
+{
+    struct policy p = up_policy();
+
+    (void)state;
+    p.item = true;
+    assert_int_equal(after(&p, POLICY_FRUGAL - 1).start, 0); /* six items, and more */
+    assert_int_equal(after(&p, 1).start, START_FRUGAL);
+    assert_int_equal(after(&p, POLICY_COLD - POLICY_FRUGAL).start, START_FRUGAL | START_COLD);
+}
+
+static void previous_program_comes_before_state_is_given_up(void **state)
+{
+    struct policy p = up_policy();
+
+    (void)state;
+    p.updated = true;
+    assert_false(after(&p, 2).previous);
+    const struct policy_action a = after(&p, 1);
+    assert_true(a.previous);
+    assert_int_equal(a.start, 0);
+    p.updated = false; /* it runs, and there is no other */
+    assert_false(after(&p, 1).previous);
+}
+
+static void kills_climb_nothing(void **state)
+{
+    struct policy p = up_policy();
+
+    (void)state;
+    for (int i = 0; i < 1000; i++) {
+        policy_step(&p, POLICY_READY, END_NONE, now);
+        assert_int_equal(policy_step(&p, POLICY_DEATH, END_KILLED, now).start, 0);
+    }
+}
+
+static void a_settled_life_begins_anew(void **state)
+{
+    struct policy p = up_policy();
+
+    (void)state;
+    assert_int_equal(after(&p, 20).start, START_FRUGAL | START_COLD);
+    policy_step(&p, POLICY_READY, END_NONE, now);
+    now += POLICY_SETTLED_NS;
+    const struct policy_action a = policy_step(&p, POLICY_DEATH, END_FAULT, now);
+    assert_int_equal(a.start, 0);
+    assert_int_equal(a.at, now);
+    assert_int_equal(after(&p, 3).start, 0);
+}
+
+static void a_kill_does_not_undo_a_step(void **state)
+{
+    struct policy p = up_policy();
+
+    (void)state;
+    assert_int_equal(after(&p, 20).start, START_FRUGAL | START_COLD);
+    assert_int_equal(policy_step(&p, POLICY_DEATH, END_KILLED, now).start, 0); /* it could live */
+    assert_int_equal(after(&p, 1).start, START_FRUGAL | START_COLD);
 }
 
 static void first_start_is_given_up(void **state)
@@ -132,9 +235,15 @@ int main(void)
         cmocka_unit_test(kill_before_ready_restarts_at_once),
         cmocka_unit_test(kills_without_end_are_slowed_down),
         cmocka_unit_test(faults_are_delayed_more_and_more),
-        cmocka_unit_test(a_settled_life_forgives),
+        cmocka_unit_test(life_takes_faults_back),
         cmocka_unit_test(time_without_being_ready_does_not_forgive),
         cmocka_unit_test(kills_between_faults_do_not_forgive),
+        cmocka_unit_test(faults_without_an_item_climb_the_ladder),
+        cmocka_unit_test(faults_over_items_are_left_to_quarantine),
+        cmocka_unit_test(previous_program_comes_before_state_is_given_up),
+        cmocka_unit_test(kills_climb_nothing),
+        cmocka_unit_test(a_settled_life_begins_anew),
+        cmocka_unit_test(a_kill_does_not_undo_a_step),
         cmocka_unit_test(first_start_is_given_up),
         cmocka_unit_test(never_gives_up_once_up),
     };

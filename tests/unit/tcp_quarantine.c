@@ -107,6 +107,41 @@ static void repeated_segment_ends_its_connection(void **state)
     assert_int_equal(last.flags, TH_SYN | TH_ACK);
 }
 
+/* Connections are reset, what waited is dropped and its frame goes back, listeners stay. */
+static void cold_start_keeps_listeners(void **state)
+{
+    (void)state;
+    data_comes();
+    us->tcp->start = START_FRUGAL | START_COLD;
+    world_successor(us, END_FAULT);
+    look();
+    us->tcp->start = 0;
+    assert_int_equal(sock_down(&k)->state, SOCK_CLOSED);
+    assert_int_equal(sock_down(&k)->error, ECONNABORTED);
+    assert_true(last.flags & TH_RST);
+    assert_int_equal(counter(TCP_C_FORENSIC), 0);
+    const struct quarantine *q = wiring_table(us->tcp->own, TABLE_QUARANTINE, NULL);
+    assert_int_equal(q->taken, 0);
+    assert_int_equal(sock_down(&listener)->state, SOCK_LISTEN);
+    their_port++;
+    inject(TH_SYN, their_iss, 0, NULL, 0);
+    assert_int_equal(last.flags, TH_SYN | TH_ACK);
+}
+
+/* Nothing of what it does without is missed. */
+static void frugal_start_keeps_connections(void **state)
+{
+    (void)state;
+    data_comes();
+    us->tcp->start = START_FRUGAL;
+    world_successor(us, END_FAULT);
+    look();
+    us->tcp->start = 0;
+    sock_step(&k);
+    assert_int_equal(k.received, 100);
+    assert_int_equal(sock_down(&k)->state, SOCK_ESTABLISHED);
+}
+
 static void kills_drop_nothing(void **state)
 {
     (void)state;
@@ -213,6 +248,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin_here, end)
         TEST(segment_is_dropped),
         TEST(repeated_segment_ends_its_connection),
+        TEST(cold_start_keeps_listeners),
+        TEST(frugal_start_keeps_connections),
         TEST(kills_drop_nothing),
         TEST(request_is_answered_with_an_error),
         TEST(request_on_a_connection_spares_the_connection),

@@ -105,12 +105,38 @@ static void what_is_sent_is_dropped(void **state)
     assert_memory_equal(data, "next", 4);
 }
 
+static void cold_start_keeps_sockets(void **state)
+{
+    struct packet p;
+    struct dgram h;
+    uint8_t data[64];
+
+    (void)state;
+    comes("waits");
+    app_write(&w, 0, 1, name_v4(PEER, 9), "waits", 5);
+    host_free(w.c);
+    w.c = host_new(&udp_ops, UDP, &w.map);
+    w.c->start = START_FRUGAL | START_COLD;
+    assert_int_equal(host_start(w.c, w.now, END_FAULT), 0);
+    host_add_app(w.c, 0, 1);
+    settle(&w);
+    assert_int_equal(app_read(&w, 0, 1, &h, data, sizeof data), -EAGAIN);
+    assert_int_equal(driver_collect(&w), 1); /* the frame is back */
+    assert_false(ip_take(&w, &p, data, true));
+    comes("next");
+    app_write(&w, 0, 1, name_v4(PEER, 9), "next", 4);
+    settle(&w);
+    assert_int_equal(app_read(&w, 0, 1, &h, data, sizeof data), 4);
+    assert_true(ip_take(&w, &p, data, true));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(datagram_is_dropped, begin, end),
         cmocka_unit_test_setup_teardown(request_is_answered_with_an_error, begin, end),
         cmocka_unit_test_setup_teardown(what_is_sent_is_dropped, begin, end),
+        cmocka_unit_test_setup_teardown(cold_start_keeps_sockets, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
