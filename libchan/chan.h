@@ -167,8 +167,8 @@ static inline void chan_rx_next(struct chan_rx *rx)
 }
 /* Publishes the head: every item passed with chan_rx_next() is finished, its outputs published. */
 void chan_rx_release(struct chan_rx *rx);
-/* The first item that waits in any input of the server whose region `own` is; 0: none. What a server
- * that took turns and no item is blamed for. */
+/* The first item that waits in any input of the server whose region `own` is; 0: none. What a
+ * server that took turns and no item is blamed for. */
 uint64_t chan_rx_waiting(const struct region_map *map, const struct region *own, server_id self);
 /* Is there work? Looks at the producer's tail; the re-check before sleeping. */
 bool chan_rx_pending(struct chan_rx *rx);

@@ -38,30 +38,30 @@ static struct server_suspect *oldest(struct server_block *b)
 
 void quarantine_accuse(struct server_block *b, uint64_t item, uint64_t now)
 {
-    const uint32_t ms = (uint32_t)(now / 1000000ull);
     struct server_suspect *s = find(b, item);
 
     if (s == NULL) {
         s = oldest(b);
         shm_store(&s->times, 0u);
         shm_store(&s->item, item);
-    } else if (ITEM_KIND(item) == ITEM_RECORD && ms - s->last > QUARANTINE_FORGET_MS) {
-        /* A connection is worked on all the time: that it was in progress says little, unless that
-         * happens at once whenever it is touched. All other items are new. */
-        shm_store(&s->times, 0u);
     }
-    shm_store(&s->last, ms);
+    shm_store(&s->last, (uint32_t)(now / 1000000ull));
     shm_store(&s->times, s->times + 1);
     if (s->times >= QUARANTINE_TIMES)
         shm_store(&b->condemned, b->condemned + 1);
 }
 
-void quarantine_blame(struct server_block *b, enum rs_end end, uint64_t now)
+void quarantine_blame(struct server_block *b, enum rs_end end, uint64_t life, uint64_t now)
 {
     const uint64_t item = load_relaxed(&b->in_progress);
 
     if ((end != END_FAULT && end != END_HANG) || item == 0)
         return;
+    /* A connection is worked on all the time: that it was in progress says little, unless whoever
+     * touches it dies at once. All other items are there only once. */
+    struct server_suspect *s = find(b, item);
+    if (s != NULL && ITEM_KIND(item) == ITEM_RECORD && life > QUARANTINE_TRUST_MS * 1000000ull)
+        shm_store(&s->times, 0u);
     quarantine_accuse(b, item, now);
     /* Blamed once for one death. */
     item_end(b);

@@ -22,10 +22,10 @@
 #include "wiring.h"
 
 enum {
-    QUARANTINE_TIMES = 3,       /* take-overs with fault or hang until the item is dropped */
-    QUARANTINE_FORGET_MS = 400, /* an ITEM_RECORD that has lived on for so long is trusted again */
-    QUARANTINE_COPIES = 16,     /* the last ones are kept */
-    QUARANTINE_BYTES = 2048     /* of each */
+    QUARANTINE_TIMES = 3,      /* take-overs with fault or hang until the item is dropped */
+    QUARANTINE_TRUST_MS = 400, /* who lives for so long with an ITEM_RECORD clears it */
+    QUARANTINE_COPIES = 16,    /* the last ones are kept */
+    QUARANTINE_BYTES = 2048    /* of each */
 };
 
 /* Kinds of items, in the high 8 bits of a name. Below ITEM_REQUEST: a slot of the input queue of
@@ -84,10 +84,9 @@ static inline bool item_condemned(const struct server_block *b, uint64_t item)
     return item_times(b, item) >= QUARANTINE_TIMES;
 }
 
-/* First thing of a successor after its epoch. `end`: how the predecessor ended. `now`: ns of
- * CLOCK_MONOTONIC. */
-void quarantine_blame(struct server_block *b, enum rs_end end, uint64_t now);
-
+/* First thing of a successor after its epoch. `end`: how the predecessor ended; `life`: how long it
+ * had run, ns. `now`: ns of CLOCK_MONOTONIC. */
+void quarantine_blame(struct server_block *b, enum rs_end end, uint64_t life, uint64_t now);
 /* Raises the count of an item that is to blame for the fate of another. */
 void quarantine_accuse(struct server_block *b, uint64_t item, uint64_t now);
 

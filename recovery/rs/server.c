@@ -314,7 +314,7 @@ static void on_ready(struct rs *rs, struct incarnation *who, const struct rs_mes
         who->acked = m->map_generation;
     policy_step(&p->policy, POLICY_READY, END_NONE, now);
     shm_store(&p->shared->start, 0u); /* it lives: whoever comes after it may start as usual */
-    if (p->died_at != 0) { /* else it was there all the time, and only we are new */
+    if (p->died_at != 0) {            /* else it was there all the time, and only we are new */
         p->last_gap_ns = now - p->died_at;
         log_say(LOG_NOTICE, p->name, "is back after %.2f ms (process %d)",
                 (double)p->last_gap_ns / 1e6, who->pid);

@@ -73,7 +73,8 @@ struct component {
     struct public_page *page; /* tcp, udp; else NULL */
     uint64_t epoch;
     enum rs_end predecessor;
-    unsigned start; /* enum rs_start */
+    unsigned start;            /* enum rs_start */
+    uint64_t predecessor_life; /* how long it ran; ns */
     /* Bells of neighbours, by server_id; asleep points into their region. */
     struct bell bell[COMPONENT_BELLS];
     struct bell *neighbour[COMPONENT_BELLS]; /* those that queues are attached to */

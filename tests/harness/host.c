@@ -123,7 +123,7 @@ int host_start(struct component *c, uint64_t now, enum rs_end predecessor)
     if (c->page != NULL)
         shm_store_release(&c->page->epoch, c->epoch);
     shm_store(&c->block->cold, c->start & START_COLD ? 1u : 0u);
-    quarantine_blame(c->block, predecessor, now);
+    quarantine_blame(c->block, predecessor, 0, now);
     return c->ops->start(c, now);
 }
 

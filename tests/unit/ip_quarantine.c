@@ -20,7 +20,7 @@ static void successor(enum rs_end end)
     target->predecessor = end;
     target->neighbours = 0;
     memset(target->state, 0, target->ops->size);
-    quarantine_blame(target->block, end, w->now);
+    quarantine_blame(target->block, end, 0, w->now);
     world_start(w, target);
 }
 

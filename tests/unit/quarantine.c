@@ -20,11 +20,13 @@
 #define NOW    (5000 * SECOND)
 
 static struct server_block block, *b = &block;
+static uint64_t life; /* of whoever dies next; ns */
 
 static int fresh(void **state)
 {
     (void)state;
     memset(b, 0, sizeof *b);
+    life = 0;
     return 0;
 }
 
@@ -32,7 +34,7 @@ static void die(uint64_t item, enum rs_end end, uint64_t at)
 {
     b->epoch++;
     item_begin(b, item);
-    quarantine_blame(b, end, at);
+    quarantine_blame(b, end, life, at);
 }
 
 static void third_fault_condemns(void **state)
@@ -81,8 +83,8 @@ static void one_death_is_blamed_once(void **state)
 {
     (void)state;
     die(item_slot(1, 1), END_FAULT, NOW);
-    quarantine_blame(b, END_FAULT, NOW); /* a successor that died before it began to work */
-    quarantine_blame(b, END_FAULT, NOW);
+    quarantine_blame(b, END_FAULT, 0, NOW); /* a successor that died before it began to work */
+    quarantine_blame(b, END_FAULT, 0, NOW);
     assert_int_equal(quarantine_count(b, item_slot(1, 1)), 1);
 }
 
@@ -104,16 +106,18 @@ static void items_that_fault_in_turn_are_all_caught(void **state)
 static void who_lives_on_is_trusted_again(void **state)
 {
     const uint64_t record = item_numbered(ITEM_RECORD, 5, 77), slot = item_slot(3, 9);
-    const uint64_t life = QUARANTINE_FORGET_MS * 1000000ull + 1000000ull;
 
     (void)state;
+    life = QUARANTINE_TRUST_MS * 1000000ull + 1;
     for (unsigned i = 0; i < 10; i++)
-        die(record, END_FAULT, NOW + i * life);
+        die(record, END_FAULT, NOW + i * SECOND);
     assert_int_equal(quarantine_count(b, record), 1);
-    die(record, END_FAULT, NOW + 9 * life + 1);
-    die(record, END_FAULT, NOW + 9 * life + 2);
+    life--; /* however long nobody tried */
+    die(record, END_FAULT, NOW + 100 * SECOND);
+    die(record, END_FAULT, NOW + 200 * SECOND);
     assert_true(item_condemned(b, record));
     /* What is there once is suspected for as long as it is there. */
+    life = 3600 * SECOND;
     for (unsigned i = 0; i < 3; i++)
         die(slot, END_FAULT, NOW + i * 3600 * SECOND);
     assert_true(item_condemned(b, slot));

@@ -18,16 +18,13 @@ for i in $(seq 20); do
 done
 [ "$(server tcp0 epoch)" = 21 ] || fail "epoch $(server tcp0 epoch) after 20 restarts"
 
-# faults of one server: its spare takes over every time; in a crash loop new spares come later and
-# later, and so does the successor. The others do not notice.
-slow=0
+# faults of one server: it comes back every time; the others do not notice. (When that takes longer and
+# longer depends on how long each one lives: unit/rs_policy, proc/ladder.)
 for i in $(seq 8); do
     kill -SEGV "$(server pf0 pid)"
     wait_for 5 "restart after fault $i" restarted pf0 "$i"
     [ "$(server pf0 last_end)" = fault ] || fail "its end was $(server pf0 last_end)"
-    [ "$(server pf0 last_gap_ns)" -lt 100000000 ] || { slow=$i && break; }
 done
-[ "$slow" -gt 3 ] || fail "restart $slow was delayed (0: none)"
 [ "$(server ip0 restarts)" = 0 ] || fail "ip0 was restarted as well"
 
 # an endless loop is found by its processor time, and nobody else is blamed
