@@ -374,6 +374,8 @@ void update_ready(struct rs *rs, struct process *p);                     /* whoe
 void update_bereaved(struct rs *rs, struct process *p, enum rs_end end); /* to be started afresh */
 void update_lost(struct rs *rs, struct process *p, const struct incarnation *who,
                  const char *how); /* reaped */
+/* From now on the program before the last update, which was done. */
+void update_go_back(struct rs *rs, struct process *p);
 /* For an incarnation that was adopted: what it was executed from. False: nobody knows. */
 bool update_adopt(struct process *p, struct incarnation *who, unsigned build);
 /* All of the role were adopted. */

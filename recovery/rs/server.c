@@ -469,6 +469,7 @@ struct policy_action server_ended(struct process *p, const struct incarnation *w
                                   bool item, uint64_t now)
 {
     p->policy.item = item;
+    p->policy.updated = p->update.state == UPDATE_DONE;
     struct policy_action a = policy_step(&p->policy, POLICY_DEATH, end, now);
 
     /* A spare that is faster than we are has looked there before: then the next one does as it
@@ -499,6 +500,8 @@ static bool bereaved(struct rs *rs, struct process *p, const struct incarnation 
     if (spare_orphaned(p, now))
         return true;
     update_bereaved(rs, p, end);
+    if (a.previous)
+        update_go_back(rs, p);
     for (unsigned i = 0; i < INCARNATIONS; i++)
         server_kill(&p->incarnation[i], false); /* to be spares, and not yet ready for it */
     if (a.at <= now && !anybody(p))

@@ -212,6 +212,7 @@ void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message
     struct process *p = who->process;
     struct incarnation *before = p->running;
     enum rs_end end = m->arg <= END_HANG ? (enum rs_end)m->arg : END_FAULT;
+    bool previous = false;
 
     if (who->state != INCARNATION_STANDBY) {
         log_say(LOG_WARNING, p->name, "process %d took over, which is no spare", who->pid);
@@ -224,7 +225,7 @@ void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message
         else if (before->handing && who == p->update.heir && end == END_KILLED)
             end = END_NONE;
         before->handed = end == END_NONE;
-        server_ended(p, before, end, m->id != 0, now);
+        previous = server_ended(p, before, end, m->id != 0, now).previous;
         before->state = INCARNATION_ENDING;
         server_kill(before, false);
     }
@@ -232,6 +233,8 @@ void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message
         p->died_at = m->time_ns; /* it knew before us */
     p->take_at = UINT64_MAX;
     update_taken(rs, p, who, end, now);
+    if (previous)
+        update_go_back(rs, p);
     p->running = who;
     p->state = PROCESS_STARTING;
     who->state = INCARNATION_STARTING;

@@ -8,7 +8,8 @@
  *              done, it makes the heir the owner of the lock, wakes it and exits
  *   TRIAL      the heir runs. Spares of the old program stay: if it ends within `trial_s`, one of
  *              them takes over as after any death, and with it the old program is back
- *   DONE       the spares of the old program are replaced by some of the new one
+ *   DONE       the spares of the old program are replaced by some of the new one. If the new one
+ *              cannot live later on (policy.h), the old one comes back
  *
  * The role's program is that of whoever runs it; nothing else decides. A crash at any point leads
  * to a successor of the one or of the other program, and loses nothing.
@@ -155,6 +156,19 @@ void update_bereaved(struct rs *rs, struct process *p, enum rs_end end)
     p->program = p->update.before;
     end_as(rs, p, UPDATE_ROLLED_BACK, "the new program was ended (%s), and there was no spare",
            end_name(end));
+}
+
+void update_go_back(struct rs *rs, struct process *p)
+{
+    p->program = p->update.before;
+    /* who runs may be of the new one, and is the last of it */
+    for (unsigned i = 0; i < INCARNATIONS; i++) {
+        struct incarnation *who = &p->incarnation[i];
+        if (who != p->running && who->state != INCARNATION_NONE &&
+            who->program.build != p->program.build)
+            server_kill(who, false);
+    }
+    end_as(rs, p, UPDATE_ROLLED_BACK, "the new program cannot live");
 }
 
 void update_lost(struct rs *rs, struct process *p, const struct incarnation *who, const char *how)
