@@ -165,7 +165,7 @@ CAMPAIGNS = {
     "lossy": Campaign(kill, 120, WHOLE, size=30, path="lossy"),
     "update": Campaign(update, 100, WHOLE | {"gap_p99_ms": ("max", 1), "peer_retransmissions": ("max", 0)}),
     "pf": Campaign(pf, 300, WHOLE | BLOCKED, hammer=True),
-    "fused": Campaign(lambda seed, run: step(run, "kill", ["tcp"], component="fused"), 100, WHOLE, path="fused"),
+    "fused": Campaign(lambda seed, run: step(run, "kill", ["tcp"], component="fused", expected=list(SERVERS)), 100, WHOLE, path="fused"),
     "sample": Campaign(sample, 36, WHOLE | BLOCKED, hammer=True),
     "quiet": Campaign(quiet, 60, WHOLE, size=60, warm_up=False),
 }

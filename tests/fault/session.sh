@@ -19,9 +19,9 @@ stack_begin fault
 # A port that the packet filter closes, and behind which somebody listens all the same.
 STACK_LINES=('[filter]' 'rule=block in proto tcp to any port 7099' 'rule=block in proto udp to any port 7099')
 case $(jq -r .path "$PLAN") in
-tap) stack_up ;;
-checked) STACK_OFFLOAD=no stack_up ;;
-fused) STACK_SHAPE=fused stack_up ;;
+tap) stack_up "" "" "[recovery]" "trial_s=1" ;;
+checked) STACK_OFFLOAD=no stack_up "" "" "[recovery]" "trial_s=1" ;;
+fused) STACK_SHAPE=fused stack_up "" "" "[recovery]" "trial_s=1" ;;
 lossy) link_up --seed "$(jq .seed "$PLAN")" --loss 0.5 --reorder 1 ;;
 *) fail "unknown path" ;;
 esac
