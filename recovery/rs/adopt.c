@@ -41,6 +41,8 @@
  * it ends. What cannot be adopted (another layout, something missing or damaged) ends in a cold
  * start.
  */
+#include "servers/run/fault.h"
+
 #include "fdstore.h"
 #include "log.h"
 #include "rs.h"
@@ -95,6 +97,12 @@ static int adopt_role(struct rs *rs, struct process *p)
             return n;
         if (n == 2)
             server_adopt(rs, who, &what, fds[0], fds[1], what.pid == running);
+    }
+    if (running != 0 && p->running == NULL) {
+        /* its death was seen, and its park cleared, but that was not yet recorded */
+        const struct incarnation dead = {.process = p};
+        server_ended(p, &dead, fault_end(p->block, p->shared), false, rs_now());
+        state_save_role(rs, p);
     }
     update_resume(rs, p);
     return 0;

@@ -17,7 +17,7 @@
  * itself, the device takes nothing, connections are being taken over. Then it is excused.
  *
  * Not detected: one that a debugger has stopped, and one that moves its queues and does nonsense.
- * (That a server was stopped by a signal rs hears as its parent: watchdog.c.)
+ * (Whether a server was stopped by a signal watchdog.c asks the kernel.)
  */
 #ifndef EFT_RS_HANG_H
 #define EFT_RS_HANG_H

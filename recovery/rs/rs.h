@@ -110,6 +110,7 @@ struct incarnation {
     uint64_t killed_at;              /* by us; 0: never */
     uint64_t started_at;             /* CLOCK_MONOTONIC, ns */
     uint64_t limit_at;               /* STARTING: to be ready by then */
+    uint64_t look_at;                /* adopted: when to look next whether it is stopped */
     uint64_t sent, acked, start_seq; /* map generations */
     struct hang hang;
     struct watch pidfd, channel;

@@ -144,7 +144,7 @@ static void begin_life(struct rs *rs, struct incarnation *who, uint64_t since, i
     who->hung = who->handing = who->handed = who->adopted = false;
     who->sent = who->acked = who->start_seq = 0;
     who->standby_due = false;
-    who->epoch = who->killed_at = 0;
+    who->epoch = who->killed_at = who->look_at = 0;
     who->hang = (struct hang){0};
     who->channel = (struct watch){.fd = channel, .ready = on_channel};
     who->channel_wants_out = false;

@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define ADOPTED_LOOK_NS 100000000ull
+
 static ssize_t read_file(const char *path, char *text, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -44,14 +46,31 @@ int watchdog_process(pid_t pid, struct hang_sample *s)
     return 0;
 }
 
+/* An adopted one is another's child: its state is read, now and then, as that costs more. */
+static bool adopted_is_stopped(struct incarnation *who, uint64_t now)
+{
+    char text[512];
+
+    if (now < who->look_at)
+        return false;
+    who->look_at = now + ADOPTED_LOOK_NS;
+    const ssize_t n = pread(who->stat, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return false; /* just dead: the pidfd says so */
+    text[n] = '\0';
+    const char *close_paren = strrchr(text, ')');
+    return close_paren != NULL && close_paren[1] == ' ' && close_paren[2] == 'T';
+}
+
 /* Stopped by a signal since the last look, and still so? The kernel tells a parent, for the price
- * of one call; an rs that has adopted its servers is not told, and finds out when they have work.
- */
-static bool is_stopped(const struct incarnation *who)
+ * of one call. */
+static bool is_stopped(struct incarnation *who, uint64_t now)
 {
     struct hang_sample s = {0};
     siginfo_t info = {0};
 
+    if (who->adopted)
+        return adopted_is_stopped(who, now);
     return waitid(P_PIDFD, (id_t)who->pidfd.fd, &info, WSTOPPED | WNOHANG) == 0 &&
            info.si_pid != 0 && watchdog_process(who->pid, &s) == 0 && s.state == 'T';
 }
@@ -82,7 +101,7 @@ static void look_at(struct rs *rs, struct incarnation *who, bool excused, uint64
     const struct process *p = who->process;
     struct hang_sample s = {.asleep = true, .excused = excused};
 
-    if (is_stopped(who)) {
+    if (is_stopped(who, now)) {
         server_kill(who, true);
         log_say(LOG_ERR, p->name, "process %d was stopped by a signal, killed it", who->pid);
         return;

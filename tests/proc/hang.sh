@@ -33,5 +33,14 @@ hangs=$(status '[.servers[].hangs] | add')
 # The machine is shared by other tests and may be slow at any time: the median of each kind is judged.
 worst=$(jq -s 'group_by(.what) | map(map(.gap_ms) | sort | .[length / 2 | floor]) | max | floor' "$T/gaps.json")
 [ "$worst" -le 150 ] || fail "one kind of hang lasts $worst ms"
+
+# --- the next rs is nobody's parent: it finds the stopped all the same, also who has nothing to do ---
+eft crash kill rs --name "$STACK" >"$T/killed" || fail "eft crash kill rs"
+for server in syscall udp; do
+    stopped=$(pid_of "$server")
+    kill -STOP "$stopped"
+    replaced() { [ "$(pid_of "$server")" != "$stopped" ] && [ "$(server_field "$server" state)" = running ]; }
+    wait_for 5 "$server was replaced" replaced
+done
 despawn echo
 stack_end
