@@ -52,7 +52,7 @@ uint32_t tcp_chain_take(struct tcp *t, struct tcp_conn *k, uint64_t start)
     shm_store(&c->conn, k->idx);
     shm_store(&c->start, start);
     shm_keep(&c->snd_max, k->snd_max);
-    shm_keep(&c->queue_index, t->tx_ip.tail);
+    shm_store(&c->queue_index, t->tx_ip.tail);
     /* Last: from here on the chain is taken, and a successor reads the rest of it. */
     shm_store_release(&c->generation, load_relaxed(&c->generation) + 1);
     link_chain(t, k, id);
