@@ -86,6 +86,9 @@ static int require_kernel(const struct stack_config *cfg)
     if (ep < 0 || epoll_pwait2(ep, &e, 1, &zero, NULL) < 0)
         return missing("epoll_pwait2()", "5.11");
     close(ep);
+    /* of no futexes: EINVAL where it is known */
+    if (cfg->spares != 0 && syscall(SYS_futex_waitv, NULL, 0, 0, NULL, 0) < 0 && errno != EINVAL)
+        return missing("futex_waitv(), which spares need", "5.16");
     int rw = region_create("eft:probe", 4096);
     if (rw < 0) {
         errno = -rw;
