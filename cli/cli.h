@@ -67,6 +67,8 @@ void print_json(struct json_object *o);
 int client_connect(const char *name);
 /* One request, one answer. NULL, after having complained, when there is none or it says no. */
 struct json_object *client_ask(int fd, const char *name, struct json_object *request);
+/* Asks {"op": op}. NULL, without a word: whoever was there is dying. */
+struct json_object *client_query(int fd, const char *op);
 /* Connects, asks {"op": op}, closes. */
 struct json_object *client_once(const char *name, const char *op);
 /* The same without a word about it, for those who try again; NULL: no answer. */

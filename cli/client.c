@@ -119,6 +119,11 @@ struct json_object *client_try(const char *name, const char *op)
     return answer;
 }
 
+struct json_object *client_query(int fd, const char *op)
+{
+    return exchange(fd, request_of(op));
+}
+
 struct json_object *client_once(const char *name, const char *op)
 {
     struct json_object *answer = NULL;
@@ -133,7 +138,7 @@ struct json_object *client_once(const char *name, const char *op)
                 complain("stack %s is not up (/run/eft/%s/rs: %s)", name, name, strerror(-fd));
             return NULL;
         }
-        answer = exchange(fd, request_of(op));
+        answer = client_query(fd, op);
         close(fd);
     }
     return judge(name, answer);

@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { READY_FD = 3, DOWN_LIMIT_MS = 10000 };
+enum { READY_FD = 3, DOWN_LIMIT_MS = 10000, DOWN_TRIES = 3 };
 
 static void __attribute__((noreturn)) child(const char *keeper, const char *program,
                                             const struct options *o, const char *config, int ready)
@@ -159,23 +159,29 @@ int command_down(int argc, char **argv)
         return rc;
     if (o.first != argc)
         return usage_error("unexpected argument %s", argv[o.first]);
-    int fd = client_connect(o.name);
-    if (fd == -EACCES || fd == -EPERM)
-        return complain("stack %s: %s; run this as root", o.name, strerror(-fd));
-    if (fd < 0)
-        return clean_up(o.name);
-    struct json_object *request = json_object_new_object();
-    json_object_object_add(request, "op", json_object_new_string("status"));
-    struct json_object *status = client_ask(fd, o.name, request);
+    /* One that is dying, or a child of it that has not yet become a server, may still take the
+     * connection; then there is no answer, and soon the next one, or nobody to connect to. */
+    struct json_object *status = NULL;
+    int fd = -1;
+    for (unsigned n = 0; n < DOWN_TRIES && status == NULL; n++) {
+        if (fd >= 0)
+            close(fd);
+        fd = client_connect(o.name);
+        if (fd == -EACCES || fd == -EPERM)
+            return complain("stack %s: %s; run this as root", o.name, strerror(-fd));
+        if (fd < 0)
+            return clean_up(o.name);
+        status = client_query(fd, "status");
+    }
     if (status == NULL)
-        return CLI_FAILED;
+        return complain("stack %s: eft-rs does not answer", o.name);
     const int pid = (int)json_number(status, "pid"),
               keeper = (int)json_number(status, "keeper_pid");
     json_object_put(status);
     int pidfd[2] = {(int)syscall(SYS_pidfd_open, pid, 0), -1};
     if (keeper != 0)
         pidfd[1] = (int)syscall(SYS_pidfd_open, keeper, 0);
-    request = json_object_new_object();
+    struct json_object *request = json_object_new_object();
     json_object_object_add(request, "op", json_object_new_string("stop"));
     struct json_object *answer = client_ask(fd, o.name, request);
     if (answer == NULL || pidfd[0] < 0)
