@@ -101,7 +101,6 @@ struct incarnation {
     unsigned ready;   /* components that have said so */
     bool hung;        /* killed by us for that */
     bool handing;     /* was asked to hand over, and exits when it has */
-    bool handed;      /* and its heir runs */
     bool adopted;     /* from a predecessor of ours: another's to reap */
     bool standby_due; /* to be told RS_STANDBY as soon as nothing else waits to be sent */
     int stat;         /* its /proc/PID/stat, for its fellows; -1: none */
@@ -381,7 +380,7 @@ void update_go_back(struct rs *rs, struct process *p);
 bool update_adopt(struct process *p, struct incarnation *who, unsigned build);
 /* All of the role were adopted. */
 void update_resume(struct rs *rs, struct process *p);
-/* Spares stay as they are for now, of whatever program. */
+/* While an update is under way or on trial: spares of both programs stay, and none is made. */
 bool update_keeps_spares(const struct process *p);
 void update_timers(struct rs *rs, uint64_t now);
 uint64_t update_deadline(const struct rs *rs);

@@ -141,7 +141,7 @@ static void begin_life(struct rs *rs, struct incarnation *who, uint64_t since, i
     who->state = INCARNATION_STARTING;
     who->started_at = since;
     who->ready = 0;
-    who->hung = who->handing = who->handed = who->adopted = false;
+    who->hung = who->handing = who->adopted = false;
     who->sent = who->acked = who->start_seq = 0;
     who->standby_due = false;
     who->epoch = who->killed_at = who->look_at = 0;
@@ -439,7 +439,7 @@ static enum rs_end how(const struct incarnation *who, const siginfo_t *info, cha
         return who->hung ? END_HANG : END_FAULT;
     }
     /* its heir makes sure of its end, and so do we when its channel closes */
-    if (who->handed || (who->handing && info->si_status == SIGKILL))
+    if (who->handing && info->si_status == SIGKILL)
         return END_NONE;
     snprintf(text, size, "was ended by signal %d (%s)", info->si_status,
              strsignal(info->si_status));

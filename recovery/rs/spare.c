@@ -224,7 +224,6 @@ void spare_taken(struct rs *rs, struct incarnation *who, const struct rs_message
             end = END_HANG;
         else if (before->handing && who == p->update.heir && end == END_KILLED)
             end = END_NONE;
-        before->handed = end == END_NONE;
         previous = server_ended(p, before, end, m->id != 0, now).previous;
         before->state = INCARNATION_ENDING;
         server_kill(before, false);

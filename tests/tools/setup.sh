@@ -10,7 +10,7 @@ BUILD_PACKAGES=(gcc libc6-dev cmake ninja-build pkg-config libseccomp-dev libsys
 RUN_PACKAGES=(iproute2 iputils-ping util-linux bsdextrautils jq openssl curl nginx
     redis-server redis-tools dnsmasq-base bind9-dnsutils netcat-openbsd python3-minimal python3)
 TEST_PACKAGES=(clang libclang-rt-14-dev llvm clang-format shellcheck memcached iperf3 wrk
-    dropbear-bin openssh-client gnuplot-nox
+    dropbear-bin openssh-client gnuplot-nox linux-perf
     ethtool spin systemd procps tcpdump netbase)
 
 # install_missing PACKAGE…: with apt, and only what is not there. Debian would start the daemons of
